@@ -1,0 +1,252 @@
+"""The way from pySigma's parsed conditions to the resolved rule, and the base of Keytrail's targets for sigma-cli."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any, ClassVar, NoReturn
+
+from sigma.conditions import (
+    ConditionAND,
+    ConditionFieldEqualsValueExpression,
+    ConditionItem,
+    ConditionNOT,
+    ConditionOR,
+    ConditionValueExpression,
+    SigmaCondition,
+)
+from sigma.conversion.base import Backend
+from sigma.conversion.state import ConversionState
+from sigma.correlations import SigmaCorrelationRule
+from sigma.processing.pipeline import ProcessingItem, ProcessingPipeline
+from sigma.processing.transformations import FieldFunctionTransformation, SetStateTransformation
+from sigma.rule import SigmaRule
+from sigma.types import (
+    SigmaBool,
+    SigmaCIDRExpression,
+    SigmaCompareExpression,
+    SigmaFieldReference,
+    SigmaNumber,
+    SigmaRegularExpression,
+    SigmaRegularExpressionFlag,
+    SigmaString,
+    SpecialChars,
+)
+
+from keytrail.errors import Refused
+from keytrail.lint import check_detections
+from keytrail.resolved import (
+    Boolean,
+    Cidr,
+    Compare,
+    Exists,
+    FieldReference,
+    Leaf,
+    Node,
+    Not,
+    Number,
+    Pattern,
+    Regex,
+    Wild,
+    conjunction,
+    disjunction,
+    negation,
+)
+from keytrail.schemas import Schema
+from keytrail.verdict import Query
+
+STATE = "keytrail_schema"
+_WILD = {SpecialChars.WILDCARD_MULTI: Wild.MANY, SpecialChars.WILDCARD_SINGLE: Wild.ONE}
+
+
+def pipeline(schema: Schema) -> ProcessingPipeline:
+    """Return the processing pipeline of a schema: the rule's field names become the index's.
+
+    It serves the stock backends too, which know nothing of the fields' types; a field that the schema has no place
+    for raises :class:`~keytrail.errors.UnmappedField`.
+    """
+
+    def rename(field: str | None) -> str:
+        assert field is not None  # pySigma does not ask for keywords unless apply_keyword is set
+        return schema.index_name(field)
+
+    return ProcessingPipeline(
+        name=f"Keytrail: {schema.title}",
+        priority=20,
+        items=[
+            ProcessingItem(SetStateTransformation(STATE, schema), identifier=f"keytrail_{schema.name}_schema"),
+            ProcessingItem(FieldFunctionTransformation({}, rename), identifier=f"keytrail_{schema.name}_fields"),
+        ],
+    )
+
+
+def pattern(value: SigmaString, cased: bool = False) -> Pattern:
+    """Return a Sigma string as a pattern; a placeholder that nothing has replaced is refused."""
+    parts: list[str | Wild] = []
+    for part in value.s:
+        if isinstance(part, str):
+            if part:
+                parts.append(part)
+        elif isinstance(part, SpecialChars):
+            if not (part is SpecialChars.WILDCARD_MULTI and parts and parts[-1] is Wild.MANY):
+                parts.append(_WILD[part])
+        else:
+            raise Refused(
+                f"the placeholder %{part.name}% has no value",
+                hint="give it one in a processing pipeline, or write it out",
+            )
+    return Pattern(tuple(parts), cased)
+
+
+class KeytrailBackend(Backend):
+    """Resolves a rule's conditions; a target says what to make of the result in :meth:`generate`."""
+
+    requires_pipeline: ClassVar[bool] = True
+    correlation_methods: ClassVar[dict[str, str] | None] = {"default": "the way that keeps the rule's meaning"}
+
+    @abstractmethod
+    def generate(self, node: Node, schema: Schema) -> Query:
+        """Return the target's query for a resolved rule, or raise :class:`~keytrail.errors.Refused`."""
+
+    def convert_rule(self, rule: SigmaRule, output_format: str | None = None, callback: Any = None) -> list[Any]:
+        """Return the one query of ``rule``: Sigma's list of conditions is an alert for each, so any of them."""
+        detection = rule.detection
+        check_detections(list(detection.detections), detection.condition)
+        if len(detection.condition) > 1:
+            detection.condition = [" or ".join(f"({condition})" for condition in detection.condition)]
+            detection.parsed_condition = [SigmaCondition(detection.condition[0], detection, detection.source)]
+        return super().convert_rule(rule, output_format, callback)
+
+    def convert_condition_or(self, cond: ConditionOR, state: ConversionState) -> Node:
+        return disjunction(self._parts(cond, state))
+
+    def convert_condition_and(self, cond: ConditionAND, state: ConversionState) -> Node:
+        return conjunction(self._parts(cond, state))
+
+    def convert_condition_not(self, cond: ConditionNOT, state: ConversionState) -> Node:
+        return negation(self._parts(cond, state)[0])
+
+    def _parts(self, cond: ConditionItem, state: ConversionState) -> list[Node]:
+        return [self.convert_condition(part, state) for part in cond.args]  # type: ignore[arg-type]
+
+    def convert_condition_field_eq_val_str(
+        self, cond: ConditionFieldEqualsValueExpression, state: ConversionState
+    ) -> Node:
+        assert isinstance(cond.value, SigmaString)
+        return Leaf(cond.field, pattern(cond.value))
+
+    def convert_condition_field_eq_val_str_case_sensitive(
+        self, cond: ConditionFieldEqualsValueExpression, state: ConversionState
+    ) -> Node:
+        assert isinstance(cond.value, SigmaString)
+        return Leaf(cond.field, pattern(cond.value, cased=True))
+
+    def convert_condition_field_eq_val_num(
+        self, cond: ConditionFieldEqualsValueExpression, state: ConversionState
+    ) -> Node:
+        assert isinstance(cond.value, SigmaNumber)
+        return Leaf(cond.field, Number(cond.value.number))
+
+    def convert_condition_field_eq_val_bool(
+        self, cond: ConditionFieldEqualsValueExpression, state: ConversionState
+    ) -> Node:
+        assert isinstance(cond.value, SigmaBool)
+        return Leaf(cond.field, Boolean(cond.value.boolean))
+
+    def convert_condition_field_eq_val_null(
+        self, cond: ConditionFieldEqualsValueExpression, state: ConversionState
+    ) -> Node:
+        return Not(Leaf(cond.field, Exists()))
+
+    def convert_condition_field_exists(self, cond: ConditionFieldEqualsValueExpression, state: ConversionState) -> Node:
+        return Leaf(cond.field, Exists())
+
+    convert_condition_field_not_exists = convert_condition_field_eq_val_null
+
+    def convert_condition_field_eq_val_re(
+        self, cond: ConditionFieldEqualsValueExpression, state: ConversionState
+    ) -> Node:
+        value = cond.value
+        assert isinstance(value, SigmaRegularExpression)
+        if value.contains_placeholder():
+            raise Refused(f"the regular expression on {cond.field} has a placeholder without a value", field=cond.field)
+        flags = SigmaRegularExpressionFlag
+        return Leaf(
+            cond.field,
+            Regex(
+                value.regexp.to_plain_regex(),
+                ignore_case=flags.IGNORECASE in value.flags,
+                multiline=flags.MULTILINE in value.flags,
+                dotall=flags.DOTALL in value.flags,
+            ),
+        )
+
+    def convert_condition_field_eq_val_cidr(
+        self, cond: ConditionFieldEqualsValueExpression, state: ConversionState
+    ) -> Node:
+        assert isinstance(cond.value, SigmaCIDRExpression)
+        return Leaf(cond.field, Cidr(cond.value.network))
+
+    def convert_condition_field_compare_op_val(
+        self, cond: ConditionFieldEqualsValueExpression, state: ConversionState
+    ) -> Node:
+        assert isinstance(cond.value, SigmaCompareExpression)
+        return Leaf(cond.field, Compare(cond.value.op.name.lower(), cond.value.number.number))
+
+    def convert_condition_field_eq_field(
+        self, cond: ConditionFieldEqualsValueExpression, state: ConversionState
+    ) -> Node:
+        value = cond.value
+        assert isinstance(value, SigmaFieldReference)
+        return Leaf(cond.field, FieldReference(value.field, value.starts_with, value.ends_with))
+
+    def convert_condition_field_eq_val_timestamp_part(
+        self, cond: ConditionFieldEqualsValueExpression, state: ConversionState
+    ) -> NoReturn:
+        raise Refused(f"a part of a time ({cond.field}) cannot be asked for without a script", field=cond.field)
+
+    def convert_condition_field_eq_query_expr(
+        self, cond: ConditionFieldEqualsValueExpression, state: ConversionState
+    ) -> NoReturn:
+        raise Refused(f"a ready-made query expression on {cond.field} has no meaning that could be kept")
+
+    def convert_condition_as_in_expression(self, cond: ConditionOR | ConditionAND, state: ConversionState) -> NoReturn:
+        raise NotImplementedError("in-expressions are switched off")
+
+    def _keyword(self, cond: ConditionValueExpression, state: ConversionState) -> NoReturn:
+        raise Refused(
+            f"the value {str(cond.value)!r} stands without a field: it would search everything",
+            hint="name the field that holds it",
+        )
+
+    convert_condition_val_str = _keyword
+    convert_condition_val_num = _keyword
+    convert_condition_val_re = _keyword
+    convert_condition_query_expr = _keyword
+
+    def _correlation(self, rule: SigmaCorrelationRule, *_: Any, **__: Any) -> NoReturn:
+        raise Refused("correlation rules have no query in this target yet", hint="convert the rules that it names")
+
+    convert_correlation_event_count_rule = _correlation
+    convert_correlation_value_count_rule = _correlation
+    convert_correlation_value_sum_rule = _correlation
+    convert_correlation_value_avg_rule = _correlation
+    convert_correlation_value_percentile_rule = _correlation
+    convert_correlation_value_median_rule = _correlation
+    convert_correlation_temporal_rule = _correlation
+    convert_correlation_temporal_ordered_rule = _correlation
+    convert_correlation_extended_temporal_rule = _correlation
+    convert_correlation_extended_temporal_ordered_rule = _correlation
+
+    def finish_query(self, rule: SigmaRule | SigmaCorrelationRule, query: Any, state: ConversionState) -> Query:
+        """Generate the target's query; raises :class:`~keytrail.errors.Refused` where there is none."""
+        return self.generate(query, state.processing_state[STATE])
+
+    def finalize_query(self, rule: Any, query: Any, index: int, state: ConversionState, output_format: str) -> Any:
+        return query
+
+    def finalize(self, queries: list[Any], output_format: str) -> Any:
+        return getattr(self, f"finalize_output_{output_format}")(queries)
+
+    def finalize_output_default(self, queries: list[Query]) -> list[Any]:
+        """Return what the target takes, one query a rule."""
+        return [query.body for query in queries]

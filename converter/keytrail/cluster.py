@@ -1,0 +1,327 @@
+"""Talk to a real Elasticsearch: one that runs somewhere, or a node started for the purpose.
+
+A thin layer over the ``elasticsearch`` client 8.19, which works with servers 8.19 and 9. It adds what the
+client does not do by itself: part of an answer is never taken for all of it, and every failure becomes a
+named error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from keytrail import node
+from keytrail.errors import ClusterError, NodeError, UsageError
+
+if TYPE_CHECKING:
+    from elasticsearch import Elasticsearch
+
+SECONDS = 60.0  # that a request may take
+AT_ONCE = 100  # queries in a request
+PAGE = 10_000  # hits in an answer; the most that an index gives by default
+CREDENTIALS = "set ELASTICSEARCH_API_KEY, or ELASTICSEARCH_USERNAME and ELASTICSEARCH_PASSWORD"
+# A query that fails on one shard, or an index that is not there, is an error and not a smaller answer.
+STRICT = {"allow_partial_search_results": False, "allow_no_indices": False, "ignore_unavailable": False}
+
+
+def connect(url: str, *, anonymous: bool = False) -> Cluster:
+    """Return the cluster at a URL. Nothing is sent yet.
+
+    Parameters: ``url`` is http(s)://host:port; ``anonymous`` sends no credentials. Otherwise they are taken
+    from the environment: ELASTICSEARCH_API_KEY, or ELASTICSEARCH_USERNAME and ELASTICSEARCH_PASSWORD. TLS
+    certificates are always verified, against ELASTICSEARCH_CA_CERTS if that is set.
+
+    Errors: ``UsageError`` for a URL or variables that cannot be used; ``NodeError`` when the client is
+    missing.
+    """
+    address = _checked(url)
+    options: dict[str, Any] = {} if anonymous else _credentials()
+    authorities = os.environ.get("ELASTICSEARCH_CA_CERTS")
+    if authorities and address.startswith("https:"):
+        if not os.path.exists(authorities):
+            raise UsageError(
+                "ELASTICSEARCH_CA_CERTS names no file", path=authorities, hint="give a file in PEM format"
+            )
+        options["ca_certs"] = authorities
+    client = _client_package().Elasticsearch(address, request_timeout=SECONDS, **options)
+    return Cluster(client, address)
+
+
+@contextlib.contextmanager
+def real_elasticsearch(
+    url: str | None = None, version: str = "8", report: Callable[[str], None] | None = None
+) -> Iterator[Cluster]:
+    """Yield the cluster at ``url``, else at ELASTICSEARCH_URL, else a node that is started and stopped in the
+    end.
+
+    Parameters: ``version`` is "8" or "9" and, like ``report``, is passed on to ``keytrail.node.start``.
+    Errors: those of ``connect`` and ``keytrail.node.start``.
+    """
+    url = url or os.environ.get("ELASTICSEARCH_URL")
+    with contextlib.ExitStack() as stack:
+        if url:
+            cluster = connect(url)
+        else:
+            _client_package()  # before the jars are brought in vain
+            cluster = connect(stack.enter_context(node.start(version, report=report)).url, anonymous=True)
+        stack.callback(cluster.client.close)
+        yield cluster
+
+
+def _checked(url: str) -> str:
+    """Return the URL with its port. The errors never repeat what may be a secret."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise UsageError(
+            "the URL of Elasticsearch cannot be read", hint="give http(s)://host:port"
+        ) from error
+    if "@" in url:
+        raise UsageError("credentials do not belong into the URL of Elasticsearch", hint=CREDENTIALS)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise UsageError(f"{url!r} is no URL of an Elasticsearch", hint="give http(s)://host:port")
+    if parts.query or parts.fragment:
+        raise UsageError(
+            "the URL of Elasticsearch goes on after its path", hint=f"drop all from ? or #; {CREDENTIALS}"
+        )
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return (
+        f"{parts.scheme}://{host}:{port or (443 if parts.scheme == 'https' else 80)}{parts.path.rstrip('/')}"
+    )
+
+
+def _credentials() -> dict[str, Any]:
+    key = os.environ.get("ELASTICSEARCH_API_KEY")
+    user, password = os.environ.get("ELASTICSEARCH_USERNAME"), os.environ.get("ELASTICSEARCH_PASSWORD")
+    if key:
+        return {"api_key": key}
+    if user and password:
+        return {"basic_auth": (user, password)}
+    if user or password:
+        raise UsageError(
+            "ELASTICSEARCH_USERNAME and ELASTICSEARCH_PASSWORD go together", hint="set both or neither"
+        )
+    return {}
+
+
+def _client_package() -> Any:
+    try:
+        package = importlib.import_module("elasticsearch")
+    except ImportError as error:
+        raise NodeError(
+            "the Python package elasticsearch is missing", hint="pip install 'keytrail[elasticsearch]'"
+        ) from error
+    if package.__version__[0] != 8:
+        raise NodeError(
+            f"the Python package elasticsearch is version {package.__versionstr__}, which 8.x servers refuse",
+            hint="pip install 'elasticsearch>=8.19,<9'",
+        )
+    return package
+
+
+class Cluster:
+    """A real Elasticsearch. ``url`` is its address, ``client`` the client itself, for use within
+    ``named_errors``.
+    """
+
+    def __init__(self, client: Elasticsearch, url: str) -> None:
+        self.client = client
+        self.url = url
+
+    @property
+    def version(self) -> str:
+        """The full version of the server. Errors: as ``named_errors``."""
+        import elasticsearch
+
+        with named_errors(f"ask {self.url} for its version"):
+            try:
+                return str(self.client.info()["version"]["number"])
+            except elasticsearch.ApiError as error:
+                if error.status_code in (401, 403):
+                    raise
+            # A node without the module that serves GET /, such as the one that keytrail.node starts.
+            nodes = self.client.nodes.info(node_id="_local", metric="_none", filter_path="nodes.*.version")[
+                "nodes"
+            ]
+            return str(next(iter(nodes.values()))["version"])
+
+    @contextlib.contextmanager
+    def temporary_index(self, body: Mapping[str, Any]) -> Iterator[str]:
+        """Create an index, yield its name, and delete it whatever happens.
+
+        Parameters: ``body`` is what ``PUT /index`` takes. Errors: as ``named_errors``.
+        """
+        name = f"keytrail-{uuid.uuid4().hex}"
+        try:
+            with named_errors("create a temporary index"):
+                # A repeated request would be told that the index exists.
+                self.client.options(max_retries=0).indices.create(index=name, body=dict(body))
+            yield name
+        finally:
+            with named_errors(f"delete the temporary index {name}"):
+                self.client.options(ignore_status=404).indices.delete(index=name)
+
+    def load(self, index: str, documents: Iterable[tuple[str, Mapping[str, Any]]]) -> dict[str, str]:
+        """Index documents, each under its own id, and make them visible to searches.
+
+        Returns the reason for each document that Elasticsearch refuses: an empty dictionary when it took them
+        all. Errors: ``ClusterError`` for an id that comes twice; as ``named_errors``.
+        """
+        from elasticsearch import helpers
+
+        seen: set[str] = set()
+
+        def actions() -> Iterator[dict[str, Any]]:
+            for name, document in documents:
+                if name in seen:
+                    raise ClusterError(f"two documents have the id {name!r}", hint="give each its own id")
+                seen.add(name)
+                yield {"_op_type": "index", "_index": index, "_id": name, "_source": dict(document)}
+
+        refused = {}
+        with named_errors(f"load documents into {index}"):
+            answers = helpers.streaming_bulk(self.client, actions(), raise_on_error=False, max_retries=3)
+            for taken, answer in answers:
+                if not taken:
+                    (result,) = answer.values()
+                    refused[str(result["_id"])] = _reason(result["error"])
+            self.client.indices.refresh(index=index)
+        return refused
+
+    def search(self, index: str, queries: Mapping[str, Mapping[str, Any]]) -> dict[str, frozenset[str]]:
+        """Return the ids of all documents that each query matches.
+
+        Parameters: ``index`` is a name or a pattern; ``queries`` are Query DSL, by a name of your choice.
+        Errors: ``ClusterError`` that names the query when one is rejected; as ``named_errors``.
+        """
+        found = {}
+        for name, result in self.search_each(index, queries).items():
+            if isinstance(result, ClusterError):
+                raise result
+            found[name] = result
+        return found
+
+    def search_each(
+        self, index: str, queries: Mapping[str, Mapping[str, Any]]
+    ) -> dict[str, frozenset[str] | ClusterError]:
+        """Like ``search``, but a query that Elasticsearch rejects has its error as its result."""
+        names = list(queries)
+        results: dict[str, frozenset[str] | ClusterError] = {}
+        for start in range(0, len(names), AT_ONCE):
+            batch = names[start : start + AT_ONCE]
+            with named_errors(f"search {index}"):
+                answers = self._ask(index, [queries[name] for name in batch])
+            for name, answer in zip(batch, answers, strict=True):
+                results[name] = self._result(index, name, queries[name], answer)
+        return results
+
+    def _ask(self, index: str, queries: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+        """Send queries together and return an answer for each."""
+        import elasticsearch
+
+        lines: list[dict[str, Any]] = []
+        for query in queries:
+            lines += [
+                {"index": index, **STRICT},
+                {"query": query, "size": PAGE, "_source": False, "sort": ["_doc"]},
+            ]
+        try:
+            return list(self.client.msearch(searches=lines)["responses"])
+        except elasticsearch.BadRequestError as error:
+            # A query that cannot be parsed spoils the whole request: halve it until that query is alone.
+            if len(queries) == 1:
+                return [{"error": error.body["error"] if isinstance(error.body, Mapping) else str(error)}]
+            half = len(queries) // 2
+            return self._ask(index, queries[:half]) + self._ask(index, queries[half:])
+
+    def _result(
+        self, index: str, name: str, query: Mapping[str, Any], answer: Mapping[str, Any]
+    ) -> frozenset[str] | ClusterError:
+        if "error" in answer:
+            return ClusterError(f"Elasticsearch rejects the query {name!r}: {_reason(answer['error'])}")
+        if answer["timed_out"] or answer["_shards"]["failed"]:
+            return ClusterError(f"Elasticsearch answers only a part of the query {name!r}")
+        hits = answer["hits"]["hits"]
+        if len(hits) < PAGE:
+            return frozenset(hit["_id"] for hit in hits)
+        try:
+            return frozenset(self._every_id(index, query))
+        except ClusterError as error:
+            return ClusterError(f"the query {name!r}: {error.message}", hint=error.hint)
+
+    def _every_id(self, index: str, query: Mapping[str, Any]) -> Iterator[str]:
+        """Yield the ids of more hits than fit an answer, page by page from one point in time."""
+        with named_errors(f"page through {index}"):
+            pit = self.client.open_point_in_time(index=index, keep_alive="5m")["id"]
+            try:
+                after = None
+                while True:
+                    page = self.client.search(
+                        pit={"id": pit, "keep_alive": "5m"},
+                        query=query,
+                        size=PAGE,
+                        sort=["_shard_doc"],
+                        search_after=after,
+                        source=False,
+                        track_total_hits=False,
+                        allow_partial_search_results=False,
+                    )
+                    hits = page["hits"]["hits"]
+                    yield from (hit["_id"] for hit in hits)
+                    if len(hits) < PAGE:
+                        return
+                    after = hits[-1]["sort"]
+            finally:
+                self.client.close_point_in_time(id=pit)
+
+
+@contextlib.contextmanager
+def named_errors(doing: str) -> Iterator[None]:
+    """Turn the client's exceptions into named errors that say what was being done.
+
+    Errors: ``NodeError`` when Elasticsearch cannot be reached; ``ClusterError`` when it refuses, fails or
+    does not answer in time.
+    """
+    import elasticsearch
+
+    try:
+        yield
+    except elasticsearch.UnsupportedProductError as error:
+        raise ClusterError(f"could not {doing}: what answers is not Elasticsearch") from error
+    except elasticsearch.ApiError as error:
+        body = error.body
+        reason = _reason(body["error"]) if isinstance(body, Mapping) and "error" in body else str(error)
+        hint = CREDENTIALS if error.status_code == 401 else None
+        raise ClusterError(f"could not {doing}: {reason} (status {error.status_code})", hint=hint) from error
+    except elasticsearch.ConnectionTimeout as error:
+        raise ClusterError(f"could not {doing}: no answer within {SECONDS:g} seconds") from error
+    except elasticsearch.SSLError as error:
+        hint = "set ELASTICSEARCH_CA_CERTS to the file of its certificate authority"
+        raise NodeError(f"could not {doing}: the TLS connection fails: {error.message}", hint=hint) from error
+    except elasticsearch.ConnectionError as error:
+        hint = "check the URL, and that Elasticsearch runs"
+        raise NodeError(
+            f"could not {doing}: Elasticsearch cannot be reached: {error.message}", hint=hint
+        ) from error
+    except (elasticsearch.TransportError, elasticsearch.SerializationError) as error:
+        raise ClusterError(f"could not {doing}: {error}") from error
+
+
+def _reason(error: object) -> str:
+    """Put Elasticsearch's error object in words: its root cause, and what caused that."""
+    if not isinstance(error, Mapping):
+        return str(error)
+    step = (error.get("root_cause") or [error])[0]
+    reasons = []
+    while isinstance(step, Mapping):
+        text = f"{step.get('type')}: {step.get('reason')}"
+        if text not in reasons:
+            reasons.append(text)
+        step = step.get("caused_by")
+    return "; because of ".join(reasons)

@@ -1,0 +1,95 @@
+"""A rule, a schema and a target: the query with its verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sigma.exceptions import SigmaError
+
+from keytrail import query_dsl
+from keytrail.backend import KeytrailBackend, pipeline
+from keytrail.errors import KeytrailError, Refused, UsageError
+from keytrail.resolved import Node
+from keytrail.rules import Rule
+from keytrail.schemas import Schema
+from keytrail.verdict import Condition, Query
+
+
+class QueryDslBackend(KeytrailBackend):
+    """Elasticsearch Query DSL, native and typed by the schema's mapping."""
+
+    identifier = "keytrail_query_dsl"
+    name = "Keytrail: Elasticsearch Query DSL that means what the rule says"
+    formats = {
+        "default": "search bodies, one a rule",
+        "verdict": "the search body with its verdict and the conditions under which it is exact",
+    }
+
+    def generate(self, node: Node, schema: Schema) -> Query:
+        return query_dsl.generate(node, schema)
+
+    def finalize_output_verdict(self, queries: list[Query]) -> list[dict[str, Any]]:
+        """Return each query with its verdict."""
+        return [
+            {"verdict": query.verdict, "conditions": [part.as_dict() for part in query.conditions], "query": query.body}
+            for query in queries
+        ]
+
+
+TARGETS: Mapping[str, type[KeytrailBackend]] = {"query-dsl": QueryDslBackend}
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What became of a rule: a query with its conditions, or the error that says why there is none."""
+
+    rule: Rule
+    schema: Schema
+    query: Query | None
+    error: KeytrailError | None = None
+
+    @property
+    def verdict(self) -> str:
+        """``exact``, ``exact if`` or ``refused``; ``error`` where the rule or the schema is at fault."""
+        if self.query is not None:
+            return self.query.verdict
+        return "refused" if isinstance(self.error, Refused) else "error"
+
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        """The conditions under which the query is exact."""
+        return () if self.query is None else self.query.conditions
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the conversion as JSON has it."""
+        shape: dict[str, Any] = {"rule_id": self.rule.id, "rule": self.rule.stem, "schema": self.schema.name}
+        shape["verdict"] = self.verdict
+        if self.query is None:
+            return {**shape, "reason": str(self.error)}
+        return {**shape, "conditions": [part.as_dict() for part in self.conditions], "query": self.query.body}
+
+
+def convert(rule: Rule, schema: Schema, target: str = "query-dsl") -> Conversion:
+    """Convert ``rule`` for ``schema`` and ``target``; what goes wrong is in the result, named, with file and line."""
+    made = TARGETS.get(target)
+    if made is None:
+        raise UsageError(f"there is no target {target!r}", hint=f"one of: {', '.join(TARGETS)}")
+    backend = made(pipeline(schema))
+    queries: list[Query] = []
+    try:
+        backend.convert(rule.collection(), callback=lambda *found: queries.append(found[-1]))
+    except KeytrailError as error:
+        return Conversion(rule, schema, None, _placed(error, rule, schema))
+    except SigmaError as error:
+        return Conversion(rule, schema, None, KeytrailError(str(error), path=rule.path, line=rule.line))
+    return Conversion(rule, schema, queries[0])
+
+
+def _placed(error: KeytrailError, rule: Rule, schema: Schema) -> KeytrailError:
+    """The error with the file and line of the rule that caused it."""
+    field = getattr(error, "field", None)
+    error.path = str(rule.path)
+    error.line = rule.line_of(schema.rule_name(field)) if field else rule.line_of("detection")
+    return error

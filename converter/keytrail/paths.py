@@ -1,0 +1,66 @@
+"""Field paths in a JSON document, read the way Elasticsearch reads them.
+
+``a.b`` is the key ``b`` in the object ``a`` and just as well the key ``a.b``; a list stands for each of its elements;
+null and an empty list are no value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Union
+
+Scalar = Union[str, int, float, bool]
+
+
+def values(document: object, path: str) -> list[Scalar]:
+    """Return the scalar values at ``path``, in the document's order; objects and nulls are not values."""
+    return [found for found in _nodes(document, path) if isinstance(found, (str, int, float, bool))]
+
+
+def exists(document: object, path: str) -> bool:
+    """Tell whether any value lies at ``path`` or below it."""
+    return any(_has_value(found) for found in _nodes(document, path))
+
+
+def _nodes(node: object, path: str) -> Iterator[object]:
+    if isinstance(node, list):
+        for element in node:
+            yield from _nodes(element, path)
+    elif not path:
+        yield node
+    elif isinstance(node, Mapping):
+        if path in node:
+            yield from _nodes(node[path], "")
+        cut = path.find(".")
+        while cut >= 0:
+            head = path[:cut]
+            if head in node:
+                yield from _nodes(node[head], path[cut + 1 :])
+            cut = path.find(".", cut + 1)
+
+
+def _has_value(node: object) -> bool:
+    if isinstance(node, Mapping):
+        return any(map(_has_value, node.values()))
+    if isinstance(node, list):
+        return any(map(_has_value, node))
+    return node is not None
+
+
+def leaves(document: object, prefix: str = "") -> Iterator[tuple[str, object]]:
+    """Yield each scalar of ``document`` with its dotted path."""
+    if isinstance(document, Mapping):
+        for key, value in document.items():
+            yield from leaves(value, f"{prefix}.{key}" if prefix else str(key))
+    elif isinstance(document, Sequence) and not isinstance(document, str):
+        for element in document:
+            yield from leaves(element, prefix)
+    else:
+        yield prefix, document
+
+
+def text(value: Scalar) -> str:
+    """Return the text that Elasticsearch indexes for ``value`` in a keyword, and that Sigma compares."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return value if isinstance(value, str) else repr(value)

@@ -1,0 +1,221 @@
+"""The proof: every rule over every fixture event, as the rule says it, as the embedded engine and a real node find it.
+
+A check is one (rule, event, schema, engine). It agrees when the engine's answer is the reference's; when it is not,
+either a named condition of an "exact if" is false for that very event, or it is a divergence, and the proof fails.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from keytrail import reference
+from keytrail.cases import Case
+from keytrail.cluster import Cluster
+from keytrail.convert import Conversion, convert
+from keytrail.engine import compile_query, utf16_length
+from keytrail.errors import ClusterError, KeytrailError
+from keytrail.java_map import is_plain
+from keytrail.paths import leaves, text, values
+from keytrail.rules import Rule
+from keytrail.schemas import Schema
+from keytrail.verdict import Condition
+
+Queries = Mapping[str, Mapping[str, Any]]
+Hits = dict[str, frozenset[str]]
+
+
+class Engine(Protocol):
+    """Something that runs queries over documents. ``name`` is what reports call it."""
+
+    name: str
+
+    def hits(self, schema: Schema, queries: Queries, documents: Mapping[str, Mapping[str, Any]]) -> Hits:
+        """Return, for each query's name, the names of the documents that it matches."""
+        ...
+
+
+class EmbeddedEngine:
+    """The engine in this process."""
+
+    name = "embedded"
+
+    def hits(self, schema: Schema, queries: Queries, documents: Mapping[str, Mapping[str, Any]]) -> Hits:
+        """Run each query over each document."""
+        found = {}
+        for name, body in queries.items():
+            matches = compile_query(body["query"], schema.mapping)
+            found[name] = frozenset(key for key, document in documents.items() if matches(document))
+        return found
+
+
+@dataclass
+class ElasticsearchEngine:
+    """A real Elasticsearch: the documents go into a temporary index with the schema's mapping."""
+
+    cluster: Cluster
+    name: str = "elasticsearch"
+
+    def hits(self, schema: Schema, queries: Queries, documents: Mapping[str, Mapping[str, Any]]) -> Hits:
+        """Load the documents and run the queries. A document or query that the server refuses is an error."""
+        names = list(documents)
+        with self.cluster.temporary_index(schema.body) as index:
+            refused = self.cluster.load(index, ((str(n), documents[name]) for n, name in enumerate(names)))
+            if refused:
+                number, reason = next(iter(refused.items()))
+                raise ClusterError(f"{len(refused)} documents refused, the first {names[int(number)]!r}: {reason}")
+            found = self.cluster.search(index, {name: body["query"] for name, body in queries.items()})
+        return {name: frozenset(names[int(number)] for number in numbers) for name, numbers in found.items()}
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Something that does not hold: ``pair`` says who disagrees, ``what`` on what."""
+
+    rule: str
+    pair: str
+    what: str
+    path: str | None = None
+    line: int | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the failure as JSON has it."""
+        return {"rule": self.rule, "pair": self.pair, "what": self.what, "path": self.path, "line": self.line}
+
+
+@dataclass
+class Report:
+    """What the proof found. ``checks`` counts by (schema, engine); ``outside`` the checks whose condition is false."""
+
+    conversions: list[Conversion] = field(default_factory=list)
+    cases: int = 0
+    checks: Counter[tuple[str, str]] = field(default_factory=Counter)
+    outside: Counter[tuple[str, str]] = field(default_factory=Counter)
+    failures: list[Failure] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Nothing failed, and there was something to check."""
+        return not self.failures and self.cases > 0 and self.checks.total() > 0
+
+
+@dataclass(frozen=True)
+class Event:
+    """A record of the corpus under its name: a fixture event, or a case."""
+
+    name: str
+    record: Mapping[str, Any]
+
+
+def corpus(events: Mapping[str, Mapping[str, Any]], cases: Iterable[Case]) -> list[Event]:
+    """Return every record that every rule is run over: each event, and each case of every rule."""
+    found = [Event(name, record) for name, record in events.items()]
+    found.extend(Event(f"{case.rule}: {case.name}", case.record) for case in cases)
+    return found
+
+
+def prove(
+    rules: Sequence[Rule],
+    cases: Sequence[Case],
+    events: Mapping[str, Mapping[str, Any]],
+    schemas: Sequence[Schema],
+    engines: Sequence[Engine],
+    progress: Callable[[str], None] = lambda text: None,
+) -> Report:
+    """Check the rules' own cases, then every rule over the whole corpus in every schema on every engine."""
+    report = Report()
+    meanings = {rule.stem: reference.compile_rule(rule.document) for rule in rules}
+    records = corpus(events, cases)
+    expected = {
+        stem: frozenset(event.name for event in records if meaning(event.record)) for stem, meaning in meanings.items()
+    }
+    _check_cases(rules, cases, meanings, report)
+    for schema in schemas:
+        conversions = [convert(rule, schema) for rule in rules]
+        report.conversions.extend(conversions)
+        for engine in engines:
+            progress(f"{len(rules)} rules, {len(records)} events, schema {schema.name}, engine {engine.name}")
+            _check_engine(conversions, records, expected, schema, engine, report)
+    return report
+
+
+def _check_cases(
+    rules: Sequence[Rule], cases: Sequence[Case], meanings: Mapping[str, reference.Predicate], report: Report
+) -> None:
+    """What each case claims of its rule, against what the rule means."""
+    stems = {rule.stem: rule for rule in rules}
+    found: Counter[tuple[str, bool]] = Counter()
+    for case in cases:
+        if case.rule not in stems:
+            continue
+        report.cases += 1
+        found[case.rule, case.match] += 1
+        if meanings[case.rule](case.record) is not case.match:
+            claim = "a match" if case.match else "no match"
+            what = f"the case {case.name!r} claims {claim}, the rule says otherwise"
+            report.failures.append(Failure(case.rule, "case and rule", what, str(case.path), case.line))
+    for stem, rule in stems.items():
+        for match, kind in ((True, "matching case"), (False, "near miss")):
+            if not found[stem, match]:
+                failure = Failure(stem, "case and rule", f"the rule has no {kind}", str(rule.path), rule.line)
+                report.failures.append(failure)
+
+
+def _check_engine(
+    conversions: Sequence[Conversion],
+    records: Sequence[Event],
+    expected: Mapping[str, frozenset[str]],
+    schema: Schema,
+    engine: Engine,
+    report: Report,
+) -> None:
+    usable = {made.rule.stem: made for made in conversions if made.query is not None}
+    for made in conversions:
+        if made.verdict == "error":
+            place = {"path": made.error.path, "line": made.error.line} if made.error else {}
+            what = made.error.message if made.error else "no query"
+            failure = Failure(made.rule.stem, f"rule and schema {schema.name}", what, **place)
+            if failure not in report.failures:
+                report.failures.append(failure)
+    queries = {stem: made.query.body for stem, made in usable.items() if made.query is not None}
+    documents = {event.name: schema.document(event.record) for event in records}
+    try:
+        hits = engine.hits(schema, queries, documents)
+    except KeytrailError as error:
+        report.failures.append(Failure("", f"{engine.name} and schema {schema.name}", str(error)))
+        return
+    report.checks[schema.name, engine.name] += len(queries) * len(records)
+    by_name = {event.name: event.record for event in records}
+    for stem, made in usable.items():
+        for name in sorted(hits[stem] ^ expected[stem]):
+            if any(not holds(condition, schema, by_name[name]) for condition in made.conditions):
+                report.outside[schema.name, engine.name] += 1
+                continue
+            says = "a match" if name in expected[stem] else "no match"
+            what = f"schema {schema.name}, event {name!r}: the rule says {says}, {engine.name} says otherwise"
+            report.failures.append(Failure(stem, f"rule and {engine.name}", what, str(made.rule.path), made.rule.line))
+
+
+def holds(condition: Condition, schema: Schema, record: Mapping[str, Any]) -> bool:
+    """Tell whether a named condition is so for one record."""
+    rule_field = schema.rule_name(condition.field).rstrip(".")
+    if condition.kind == "not_empty":
+        return "" not in values(record, rule_field)
+    if condition.kind == "not_longer":
+        return all(utf16_length(text(value)) <= (condition.limit or 0) for value in values(record, rule_field))
+    parent = record.get(rule_field.split(".")[0])
+    if condition.kind == "plain_map":
+        return is_plain(parent)
+    if condition.kind == "map_not_longer":
+        return _printed(parent) <= (condition.limit or 0)
+    if condition.kind == "kept_whole":
+        return len(json.dumps(parent, ensure_ascii=False)) < (condition.limit or 0)
+    raise KeytrailError(f"nothing is known of the condition {condition.kind!r}")
+
+
+def _printed(node: object) -> int:
+    """At least as many characters as Java prints for the object."""
+    return sum(len(path) + 4 + utf16_length(str(value)) for path, value in leaves(node))

@@ -1,0 +1,313 @@
+"""Read CloudTrail records from files, folders and standard input; report what is bad among the good."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+from keytrail.errors import RecordError
+from keytrail.jsontext import MAX_DEPTH, deeper_than, is_whole, parse, split_records
+from keytrail.unpack import Unpacked
+
+STDIN = Path("-")
+# The largest JSON document that is read. Public data sets have files of 200 MB; CloudTrail's are smaller.
+MAX_DOCUMENT = 512 << 20
+# So many errors are kept with their text; all are counted. A million broken lines must not fill the memory.
+MAX_KEPT = 1000
+
+_LINES_SUFFIXES = (".ndjson", ".jsonl", ".ndjson.gz", ".jsonl.gz")
+_SUFFIXES = (".json", ".json.gz", *_LINES_SUFFIXES)
+_KINDS = {dict: "an object", list: "a list", str: "a string", bool: "true or false", type(None): "null"}
+_SHAPES = 'neither {"Records": [...]}, nor a list of records, nor a CloudTrail record'
+
+
+class Record(NamedTuple):
+    """One CloudTrail record and where it stands: the file, and its number in it, counted from 1."""
+
+    record: dict[str, Any]
+    path: str
+    number: int
+
+
+@dataclass
+class Found:
+    """What ``find_files`` found: files to read, how many were passed over, and paths that lead nowhere."""
+
+    files: list[Path] = field(default_factory=list)
+    passed_over: int = 0
+    bad: list[RecordError] = field(default_factory=list)
+
+
+def find_files(paths: Iterable[str]) -> Found:
+    """The log files that the given paths name; a file that is named twice, or linked, is given once.
+
+    Parameters: each path is a file (read whatever its name is), a folder (searched to the bottom, symbolic
+    links followed, for .json, .ndjson and .jsonl files and .gz files of them) or ``-``, standard input.
+    Errors: none are raised. A path that does not exist and a folder without any such file are in ``bad``.
+    """
+    found = Found()
+    seen: set[tuple[int, int]] = set()
+    given = list(paths)
+    if not given:
+        found.bad.append(RecordError("no path was given", hint="name a log file, a folder of them, or -"))
+    for name in given:
+        path = Path(name)
+        if not name.strip():
+            found.bad.append(RecordError("a path is empty", hint="is a shell variable unset?"))
+        elif name == str(STDIN):
+            _add(STDIN, (-1, -1), found, seen)
+        elif path.is_dir():
+            _search(path, found, seen)
+        else:
+            # A file called "-" was given as "./-": the full name keeps it apart from standard input.
+            _add_file(path.absolute() if path == STDIN else path, found, seen)
+    return found
+
+
+def _search(folder: Path, found: Found, seen: set[tuple[int, int]]) -> None:
+    """Add the log files in a folder and below it, in the order of their names."""
+    wanted = others = 0
+    entered: set[str] = set()
+
+    def refuse(error: OSError) -> None:
+        found.bad.append(RecordError(f"cannot be searched: {error.strerror}", path=error.filename))
+
+    for top, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        real = os.path.realpath(top)
+        folders[:] = [] if real in entered else sorted(folders)
+        for name in sorted(names) if real not in entered else ():
+            # "._name" files are what macOS leaves on foreign disks beside the real ones.
+            if name.lower().endswith(_SUFFIXES) and not name.startswith("._"):
+                _add_file(Path(top, name), found, seen, only_regular=True)
+                wanted += 1
+            else:
+                others += 1
+        entered.add(real)
+    found.passed_over += others
+    if not wanted:
+        found.bad.append(
+            RecordError(
+                f"no log file in this folder or below it ({others} other files)",
+                path=folder,
+                hint="log files end in .json, .ndjson or .jsonl, or one of these with .gz",
+            )
+        )
+
+
+def _add_file(path: Path, found: Found, seen: set[tuple[int, int]], *, only_regular: bool = False) -> None:
+    """Add a file. In a folder a pipe or a device is passed over: nobody asked to wait for it."""
+    try:
+        status = path.stat()
+    except OSError as error:
+        why = f"cannot be read: {error.strerror}"
+        found.bad.append(RecordError(why, path=path, hint="is the path right?"))
+        return
+    if only_regular and not stat.S_ISREG(status.st_mode):
+        found.passed_over += 1
+        return
+    _add(path, (status.st_dev, status.st_ino), found, seen)
+
+
+def _add(path: Path, identity: tuple[int, int], found: Found, seen: set[tuple[int, int]]) -> None:
+    if identity not in seen:
+        seen.add(identity)
+        found.files.append(path)
+
+
+class Reader:
+    """The CloudTrail records in some paths, one after the other: ``for record in Reader(["logs/"])``.
+
+    Parameters: ``paths`` as for ``find_files``; ``stdin`` is read for ``-``; ``limit`` is the most bytes that
+    one JSON document may have. One file is in memory at a time, of NDJSON one line.
+    Bad input is never raised: it is counted, described, and reading goes on with the next record or file.
+    Iterating again reads again, and counts from the start.
+
+    ``files`` counts the files that were opened and were no digests, ``records`` what was yielded, ``digests``
+    the digest files, ``insights`` the Insights records (both are written by CloudTrail and describe no call),
+    ``passed_over`` files in folders that are no log files by their names, ``bad_count`` everything that is
+    bad; ``bad`` holds the errors, the first thousand of them.
+    """
+
+    def __init__(
+        self, paths: Iterable[str], *, stdin: io.BufferedIOBase | None = None, limit: int = MAX_DOCUMENT
+    ) -> None:
+        self._found = find_files(paths)
+        self._stdin = stdin
+        self._limit = limit
+        self.passed_over = self._found.passed_over
+        self._start()
+
+    def _start(self) -> None:
+        self.files = self.records = self.digests = self.insights = self._number = 0
+        self.bad: list[RecordError] = []
+        self.bad_count = 0
+        for error in self._found.bad:
+            self._report(error)
+
+    def __iter__(self) -> Iterator[Record]:
+        self._start()
+        for path in self._found.files:
+            self.files += 1
+            try:
+                with self._open(path) as stream:
+                    yield from self._file(Unpacked(stream, str(path), self._limit))
+            except OSError as error:
+                self._report(RecordError(f"cannot be read: {error.strerror}", path=path))
+
+    def _open(self, path: Path) -> AbstractContextManager[io.BufferedIOBase]:
+        if path != STDIN:
+            return path.open("rb")
+        # Not ours to close.
+        return nullcontext(self._stdin or cast(io.BufferedIOBase, sys.stdin.buffer))
+
+    def _report(self, error: RecordError) -> None:
+        # A traceback would keep the frames, and with them the whole file, for as long as the error is kept.
+        error.__traceback__ = None
+        self.bad_count += 1
+        if len(self.bad) < MAX_KEPT:
+            self.bad.append(error)
+
+    def _file(self, source: Unpacked) -> Iterator[Record]:
+        """The records of one file: NDJSON when its first line is a whole JSON value, else one document."""
+        self._number = 0
+        before = self.records
+        lines = ((line, text) for line, text in enumerate(source.lines(), 1) if text and not text.isspace())
+        first = list(islice(lines, 2))
+        if len(first) == 2 and _is_ndjson(source.path, *(text for _, text in first)):
+            for line, text in chain(first, lines):
+                yield from self._line(source, text, line)
+        elif first:
+            yield from self._whole(source, chain(first, lines))
+        elif source.problem is None:
+            self._report(RecordError("nothing but white space", path=source.path))
+        if source.problem is not None:
+            used = self.records - before
+            source.problem.message += f"; {used:,} records before that are used" if used else ""
+            self._report(source.problem)
+
+    def _line(self, source: Unpacked, text: bytes, line: int) -> Iterator[Record]:
+        """The records of a line of NDJSON."""
+        try:
+            value = parse(text, path=source.path, line=line)
+        except RecordError as error:
+            yield from self._salvage(source, text, error, line, by_lines=False)
+        else:
+            yield from self._document(value, source.path, line)
+
+    def _whole(self, source: Unpacked, lines: Iterable[tuple[int, bytes]]) -> Iterator[Record]:
+        """The records of a file that is one JSON document."""
+        data = bytearray()
+        at = 1
+        for line, text in lines:
+            # As many line feeds as there were, so that errors name the right line.
+            data += b"\n" * (line - at) + text
+            at = line
+            if len(data) > source.limit:
+                source.stop_too_long()
+                return
+        try:
+            value = parse(data, path=source.path)
+        except RecordError as error:
+            yield from self._salvage(source, data, error, 1, by_lines=True)
+        else:
+            # The text is half of what a file needs in memory.
+            del data
+            yield from self._document(value, source.path, None)
+
+    def _salvage(
+        self, source: Unpacked, data: bytes | bytearray, error: RecordError, line: int, *, by_lines: bool
+    ) -> Iterator[Record]:
+        """The good records of a document that does not parse: the trouble may be in one of them only."""
+        pieces = split_records(data, line)
+        for piece in pieces or ():
+            try:
+                value = parse(piece.text, path=source.path, line=piece.line, column=piece.column)
+            except RecordError as flaw:
+                self._number += 1
+                flaw.message = f"record {self._number}: {flaw.message}"
+                self._report(flaw)
+            else:
+                yield from self._checked([value], source.path, piece.line)
+        if pieces:
+            return
+        lines = [(at, text) for at, text in enumerate(bytes(data).split(b"\n"), line) if text.strip()]
+        if by_lines and len(lines) > 1 and (_named_ndjson(source.path) or is_whole(lines[1][1])):
+            # NDJSON whose first line is broken.
+            for at, text in lines:
+                yield from self._line(source, text, at)
+        elif source.problem is None:
+            # Of a file that is cut off, that is the trouble, and not how its last line ends.
+            self._report(error)
+
+    def _document(self, value: object, path: str, line: int | None) -> Iterator[Record]:
+        """The records of a parsed document: a list of them, one of them, or CloudTrail's file format."""
+        items = value
+        if isinstance(value, dict):
+            if "digestS3Bucket" in value and "digestS3Object" in value:
+                self.digests += 1
+                self.files -= 1
+                return
+            items = value["Records"] if "Records" in value else [value] if _is_like_record(value) else None
+        if isinstance(items, list):
+            yield from self._checked(items, path, line)
+        else:
+            self._report(RecordError(_SHAPES, path=path, line=line, hint=_shape_hint(value)))
+
+    def _checked(self, items: list[Any], path: str, line: int | None) -> Iterator[Record]:
+        """Those items that are CloudTrail records."""
+        some_deep = deeper_than(items, MAX_DEPTH + 1)
+        for item in items:
+            self._number += 1
+            if _is_insight(item):
+                self.insights += 1
+                continue
+            flaw = flaw_of(item)
+            if flaw is None and some_deep and deeper_than(item, MAX_DEPTH):
+                flaw = f"is nested more than {MAX_DEPTH} levels deep"
+            if flaw is not None:
+                self._report(RecordError(f"record {self._number} {flaw}", path=path, line=line))
+                continue
+            self.records += 1
+            yield Record(item, path, self._number)
+
+
+def _is_ndjson(path: str, first: bytes, second: bytes) -> bool:
+    """Whether a file of several lines is NDJSON, by its first lines; the first may be broken."""
+    return is_whole(first) or (_named_ndjson(path) and is_whole(second))
+
+
+def _named_ndjson(path: str) -> bool:
+    return path.lower().endswith(_LINES_SUFFIXES)
+
+
+def _is_like_record(value: dict[str, Any]) -> bool:
+    return "eventSource" in value or "eventName" in value or _is_insight(value)
+
+
+def _is_insight(item: object) -> bool:
+    if not isinstance(item, dict) or "eventName" in item:
+        return False
+    return item.get("eventType") == "AwsCloudTrailInsight"
+
+
+def flaw_of(item: object) -> str | None:
+    """Why this is no CloudTrail record: that has eventSource and eventName; all else can be absent."""
+    if not isinstance(item, dict):
+        return f"is no object but {_KINDS.get(type(item), 'a number')}"
+    names = ("eventSource", "eventName")
+    missing = [name for name in names if not (isinstance(item.get(name), str) and item[name])]
+    return f"is no CloudTrail record: it has no {' and no '.join(missing)}" if missing else None
+
+
+def _shape_hint(value: object) -> str | None:
+    if isinstance(value, dict) and "Events" in value:
+        return "lookup-events output: take the records out with jq -c '.Events[].CloudTrailEvent | fromjson'"
+    return None

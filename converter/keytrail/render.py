@@ -1,0 +1,156 @@
+"""What a person sees: tables on a terminal, coloured only there."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from keytrail.convert import Conversion
+from keytrail.explain import Explanation
+from keytrail.hunt import Hit
+from keytrail.proof import Report
+from keytrail.rules import LEVELS, Rule
+
+_COLOURS = {
+    "critical": "bold red",
+    "high": "red",
+    "medium": "yellow",
+    "low": "cyan",
+    "informational": "dim",
+    "exact": "green",
+    "exact if": "yellow",
+    "refused": "red",
+    "error": "bold red",
+}
+MOST_ROWS = 40
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Return a console that writes plain text of a fixed width where it is not a terminal."""
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(stderr=stderr, width=None if stream.isatty() else 132, highlight=False, soft_wrap=False)
+
+
+def safe(value: object) -> str:
+    """Return text from a log or a rule as it may be shown: no markup, no control characters."""
+    text = "-" if value is None else str(value)
+    return escape("".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text))
+
+
+def coloured(word: str) -> str:
+    """Return a level or a verdict in its colour."""
+    colour = _COLOURS.get(word)
+    return f"[{colour}]{word}[/]" if colour else safe(word)
+
+
+def table(title: str, columns: Iterable[str], rows: Iterable[Sequence[str]]) -> Table:
+    """Return a table with one line a row; cells are rich markup, so pass log content through :func:`safe`."""
+    made = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        made.add_column(column, overflow="fold")
+    for row in rows:
+        made.add_row(*row)
+    return made
+
+
+def rules_table(rules: Sequence[Rule]) -> Table:
+    """The pack, one rule a line."""
+    rows = [(safe(rule.path.parent.name), safe(rule.stem), coloured(rule.level), safe(rule.title)) for rule in rules]
+    return table(f"{len(rules)} rules", ("room", "rule", "level", "title"), rows)
+
+
+def verdict_table(conversions: Sequence[Conversion]) -> Table:
+    """Each rule's verdict in each schema, and under it why it is not exact."""
+    schemas = list(dict.fromkeys(made.schema.name for made in conversions))
+    by_rule: dict[str, dict[str, Conversion]] = {}
+    for made in conversions:
+        by_rule.setdefault(made.rule.stem, {})[made.schema.name] = made
+    rows = []
+    for stem, found in by_rule.items():
+        verdicts = [coloured(found[name].verdict) if name in found else "" for name in schemas]
+        rows.append((safe(stem), *verdicts, safe("; ".join(_whys(found)))))
+    return table("Verdicts", ("rule", *schemas, "if, or why not"), rows)
+
+
+def _whys(found: Mapping[str, Conversion]) -> list[str]:
+    whys = []
+    for name, made in found.items():
+        if made.error is not None:
+            whys.append(f"{name}: {made.error.message}")
+        elif made.conditions:
+            texts = dict.fromkeys(condition.text for condition in made.conditions)
+            whys.append(f"{name}: " + " and ".join(texts))
+    return whys
+
+
+def proof_table(report: Report) -> Table:
+    """The checks by schema and engine."""
+    keys = sorted(report.checks)
+    failed = {key: sum(_about(failure.what, key) for failure in report.failures) for key in keys}
+    rows = [
+        (
+            name,
+            engine,
+            f"{report.checks[name, engine]:,}",
+            f"{report.outside[name, engine]:,}",
+            f"{failed[name, engine]:,}",
+        )
+        for name, engine in keys
+    ]
+    return table("Checks", ("schema", "engine", "checks", "outside a condition", "divergences"), rows)
+
+
+def _about(what: str, key: tuple[str, str]) -> bool:
+    return f"schema {key[0]}," in what and f", {key[1]} says" in what
+
+
+def hits_table(hits: Sequence[Hit]) -> Table:
+    """The most severe hits, newest last, informational ones left to the counts."""
+    shown = [hit for hit in hits if hit.rule.level != "informational"]
+    shown.sort(key=lambda hit: (-LEVELS.index(hit.rule.level), str(hit.record.get("eventTime"))))
+    rows = []
+    for hit in shown[:MOST_ROWS]:
+        fields = hit.as_dict()
+        names = ("event_time", "rule", "event_name", "principal", "source_ip")
+        rows.append((coloured(hit.rule.level), *(safe(fields[name]) for name in names)))
+    left = f", the first {MOST_ROWS} of {len(shown)}" if len(shown) > MOST_ROWS else ""
+    return table(f"Hits{left}", ("level", "time (UTC)", "rule", "event", "principal", "from"), rows)
+
+
+def counts_table(rules: Mapping[str, Rule], counts: Mapping[str, int], refused: Mapping[str, str]) -> Table:
+    """How often each rule hit; the refused ones with their reason."""
+    order = sorted(rules.values(), key=lambda rule: (-LEVELS.index(rule.level), rule.stem))
+    rows = [
+        (
+            coloured(rule.level),
+            safe(rule.stem),
+            safe(refused[rule.id]) if rule.id in refused else f"{counts[rule.id]:,}",
+        )
+        for rule in order
+        if rule.id in refused or counts.get(rule.id)
+    ]
+    silent = sum(1 for rule in order if rule.id not in refused and not counts.get(rule.id))
+    return table(f"Hits by rule ({silent} rules without a hit)", ("level", "rule", "hits"), rows)
+
+
+def explanation_tree(found: Explanation, say: Callable[[str], None]) -> None:
+    """Say why an event matches a rule or does not, line by line."""
+    say(f"[bold]{safe(found.rule.title)}[/] {'[green]matches[/]' if found.matches else '[red]does not match[/]'}")
+    for condition in found.conditions:
+        say(f"condition: {safe(condition)}")
+    for name, held in found.selections.items():
+        say(f"  {_mark(held)} {safe(name)}")
+        for line in found.lines:
+            if line.selection == name:
+                values = ", ".join(map(repr, line.found)) or ("an object" if line.present else "absent")
+                shown = values if len(values) <= 300 else values[:300] + "…"
+                say(f"      {_mark(line.holds)} {safe(line.asked)}: {safe(line.wanted)}   [dim]event: {safe(shown)}[/]")
+
+
+def _mark(held: bool) -> str:
+    return "[green]✓[/]" if held else "[red]✗[/]"

@@ -1,0 +1,199 @@
+"""Finding, reading and checking Sigma rules: one rule a file, nothing to register."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+from sigma.collection import SigmaCollection
+from sigma.exceptions import SigmaError
+
+from keytrail.errors import KeytrailError, RuleError
+from keytrail.lint import check_detections
+
+LARGEST = 1_000_000
+MOST_DEPTH = 60
+LEVELS = ("informational", "low", "medium", "high", "critical")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One Sigma rule as read from a file; ``document`` is its YAML, ``text`` the file, ``line`` where it begins."""
+
+    path: Path
+    document: Mapping[str, Any]
+    text: str = field(repr=False)
+    line: int = 1
+
+    @cached_property
+    def stem(self) -> str:
+        """The file's name without its ending: the rule's name in commands, cases and expected queries."""
+        return self.path.stem
+
+    @property
+    def id(self) -> str:
+        """The rule's UUID, or its stem where it has none."""
+        return str(self.document.get("id") or self.stem)
+
+    @property
+    def title(self) -> str:
+        return str(self.document.get("title", self.stem))
+
+    @property
+    def level(self) -> str:
+        level = self.document.get("level")
+        return level if level in LEVELS else "medium"
+
+    def collection(self) -> SigmaCollection:
+        """Return the rule parsed by pySigma, afresh each time: pipelines change rule objects in place."""
+        return SigmaCollection.from_dicts([dict(self.document)])
+
+    def line_of(self, name: str) -> int:
+        """Return the line in which a key of the rule (a field, a detection) first stands; the rule's first if none."""
+        key = re.compile(rf"^\s*-?\s*[\"']?{re.escape(name)}[\"']?(\||\s*:)", re.MULTILINE)
+        found = key.search(self.text)
+        return self.line if found is None else self.text.count("\n", 0, found.start()) + 1
+
+
+@dataclass
+class Pack:
+    """The rules that were found, and the errors of those that could not be read."""
+
+    rules: list[Rule] = field(default_factory=list)
+    errors: list[KeytrailError] = field(default_factory=list)
+
+
+def load_rules(paths: Iterable[Path]) -> Pack:
+    """Read the Sigma rules in files and folders (``*.yml``, ``*.yaml``, recursively, sorted).
+
+    A rule that cannot be used is an error in the result, and the others are read all the same. Raises
+    :class:`RuleError` where a path does not exist or there is not one rule to be found.
+    """
+    pack = Pack()
+    for path in _files(paths):
+        try:
+            pack.rules.extend(_read(path))
+        except KeytrailError as error:
+            pack.errors.append(error)
+    if not pack.rules and not pack.errors:
+        shown = ", ".join(map(str, paths))
+        raise RuleError(f"no Sigma rule in {shown}", hint="rules are .yml files with title, logsource and detection")
+    _check_unique(pack)
+    return pack
+
+
+def _files(paths: Iterable[Path]) -> Iterator[Path]:
+    for path in paths:
+        if path.is_dir():
+            yield from sorted(
+                found for found in path.rglob("*") if found.suffix in (".yml", ".yaml") and found.is_file()
+            )
+        elif path.is_file():
+            yield path
+        else:
+            raise RuleError(f"there is no {path}", hint="name a rule of the pack, a rule file or a folder of rules")
+
+
+def _check_unique(pack: Pack) -> None:
+    seen: dict[str, Rule] = {}
+    for rule in list(pack.rules):
+        other = seen.setdefault(rule.id, rule)
+        if other is not rule:
+            pack.errors.append(
+                RuleError(
+                    f"the rule's id is that of {other.path}",
+                    path=rule.path,
+                    line=rule.line_of("id"),
+                    hint="make a new UUID",
+                )
+            )
+            pack.rules.remove(rule)
+
+
+def _read(path: Path) -> list[Rule]:
+    if path.stat().st_size > LARGEST:
+        raise RuleError(f"larger than {LARGEST:,} bytes: no Sigma rule", path=path)
+    try:
+        text = path.read_text(encoding="utf-8")
+        loader = _Loader(text)
+        found = []
+        while loader.check_node():
+            node = loader.get_node()
+            document = loader.construct_document(node)
+            found.append(_checked(path, document, text, node.start_mark.line + 1))
+    except UnicodeDecodeError as error:
+        raise RuleError(f"not UTF-8: {error.reason} at byte {error.start}", path=path) from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        problem = getattr(error, "problem", None) or "not YAML"
+        line, column = (None, None) if mark is None else (mark.line + 1, mark.column + 1)
+        raise RuleError(str(problem), path=path, line=line, column=column) from error
+    except (RecursionError, ValueError) as error:
+        if isinstance(error, KeytrailError):
+            raise
+        raise RuleError(f"not readable as YAML: {error}", path=path) from error
+    if not found:
+        raise RuleError("the file is empty", path=path)
+    return found
+
+
+def _checked(path: Path, document: object, text: str, line: int) -> Rule:
+    """Check one document the way pySigma would, and for what pySigma would pass over."""
+    if not isinstance(document, Mapping):
+        raise RuleError("a Sigma rule is a mapping", path=path, line=line)
+    rule = Rule(path, document, text, line)
+    if "correlation" in document or "filter" in document:
+        kind = "correlation" if "correlation" in document else "filter"
+        raise RuleError(f"a {kind} rule cannot be used here yet", path=path, line=rule.line_of(kind))
+    detection = document.get("detection")
+    if not isinstance(detection, Mapping) or "condition" not in detection:
+        raise RuleError("no detection with a condition", path=path, line=rule.line_of("detection"))
+    try:
+        conditions = detection["condition"]
+        listed = conditions if isinstance(conditions, list) else [conditions]
+        check_detections([str(name) for name in detection if name != "condition"], map(str, listed))
+        rule.collection()
+    except KeytrailError as error:
+        error.path, error.line = str(path), rule.line_of("condition")
+        raise
+    except SigmaError as error:
+        raise RuleError(
+            str(error.args[0] if error.args else error), path=path, line=rule.line_of("detection")
+        ) from error
+    except (AttributeError, TypeError, KeyError, RecursionError) as error:
+        raise RuleError(f"not a Sigma rule ({error})", path=path, line=line) from error
+    return rule
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML without what a rule has no use for and an attacker has: aliases, endless nesting, doubled keys."""
+
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        if self.check_event(yaml.AliasEvent):  # type: ignore[no-untyped-call]
+            raise yaml.MarkedYAMLError(problem="YAML aliases are not taken in a rule", problem_mark=event.start_mark)
+        self.depth += 1
+        if self.depth > MOST_DEPTH:
+            raise yaml.MarkedYAMLError(problem=f"nested more than {MOST_DEPTH} deep", problem_mark=event.start_mark)
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        if isinstance(node, yaml.MappingNode):
+            self._check_keys(node)
+        return node
+
+    @staticmethod
+    def _check_keys(node: yaml.MappingNode) -> None:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            name = key.value if isinstance(key, yaml.ScalarNode) else None
+            if name in seen:
+                raise yaml.MarkedYAMLError(problem=f"the key {name!r} stands twice", problem_mark=key.start_mark)
+            if name is not None:
+                seen.add(name)
