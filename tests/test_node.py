@@ -12,13 +12,12 @@ import sys
 import threading
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-
 from keytrail import cluster as cluster_module
 from keytrail import jars, node
 from keytrail.cluster import Cluster, connect, real_elasticsearch
@@ -44,8 +43,9 @@ def no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def listening(url: str) -> bool:
-    parts = urlsplit(url)
-    with contextlib.suppress(OSError), socket.create_connection((parts.hostname, parts.port), timeout=5):
+    port = urlsplit(url).port
+    assert port is not None
+    with contextlib.suppress(OSError), socket.create_connection((node.HOST, port), timeout=5):
         return True
     return False
 
@@ -55,6 +55,10 @@ def wait_until_gone(url: str, seconds: float = 30) -> bool:
     while listening(url) and time.monotonic() < deadline:
         time.sleep(0.2)
     return not listening(url)
+
+
+def ignore(**message: str) -> None:
+    """Take no notice of what laying out the jars tells."""
 
 
 # A node of our own.
@@ -80,10 +84,9 @@ def test_a_node_starts_answers_and_is_gone_in_the_end(version: str, full: str) -
     running.stop()  # once more does no harm
 
 
-def test_a_second_start_uses_the_cached_jars(cluster: Cluster) -> None:
+def test_a_second_start_uses_the_cached_jars() -> None:
     told: list[str] = []
-    with node.start("8"):  # the jars are there from now on, whatever ran before
-        pass
+    jars.lay_out("8", node.default_home(), ignore)  # they are there from now on, whatever ran before
     with node.start("8", report=told.append):
         pass
     assert [line for line in told if "bringing" in line] == []
@@ -91,11 +94,12 @@ def test_a_second_start_uses_the_cached_jars(cluster: Cluster) -> None:
 
 
 def test_a_node_dies_with_the_process_that_started_it() -> None:
-    code = "from keytrail import node; import time; n = node.start(); print(n.url, n._folder, flush=True); time.sleep(600)"
+    code = (
+        "import time; from keytrail import node\n"
+        "running = node.start(); print(running.url, running._folder, flush=True); time.sleep(600)"
+    )
     environment = {**os.environ, "PYTHONPATH": str(Path(node.__file__).parents[1])}
-    with subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment
-    ) as parent:
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment) as parent:
         assert parent.stdout is not None
         url, folder = parent.stdout.readline().split()
         assert listening(url)
@@ -124,23 +128,29 @@ def test_a_fork_does_not_stop_the_node_of_its_parent(monkeypatch: pytest.MonkeyP
         assert running.running
 
 
-def test_an_interrupted_start_leaves_nothing_behind() -> None:
+def test_an_interrupted_start_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[node.Node] = []
 
     def interrupt(line: str) -> None:
         raise KeyboardInterrupt
 
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        come_up = node.Node._come_up
-        patch.setattr(node.Node, "_come_up", lambda self, *rest: (started.append(self), come_up(self, *rest)))
+    def come_up(self: node.Node, timeout: float, report: Callable[[str], None]) -> None:
+        started.append(self)
+        original(self, timeout, report)
+
+    original = node.Node._come_up
+    monkeypatch.setattr(node.Node, "_come_up", come_up)
+    with pytest.raises(KeyboardInterrupt):
         node.start(report=interrupt)
     assert not started[0].running
     assert not started[0]._folder.exists()
 
 
-def test_a_start_that_is_silent_for_too_long_is_a_named_error(cluster: Cluster) -> None:
-    with pytest.raises(NodeError, match=r"Elasticsearch 8\.19\.\d+ made no progress for 0\.01 seconds"):
+def test_a_start_that_is_silent_for_too_long_is_a_named_error() -> None:
+    with pytest.raises(NodeError, match=r"Elasticsearch 8\.19\.\d+ made no progress for 0\.01 seconds") as caught:
         node.start(timeout=0.01)
+    assert caught.value.path is not None
+    Path(caught.value.path).unlink()  # the log is kept
 
 
 def test_a_taken_port_is_a_named_error(cluster: Cluster) -> None:
@@ -173,9 +183,7 @@ def test_a_missing_package_is_a_named_error(tmp_path: Path, monkeypatch: pytest.
     assert "pip install 'keytrail[elasticsearch]'" in str(caught.value)
 
 
-def test_jars_that_cannot_be_downloaded_are_a_named_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_jars_that_cannot_be_downloaded_are_a_named_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as closed:
         closed.bind((node.HOST, 0))
         port = closed.getsockname()[1]
@@ -202,13 +210,7 @@ def test_the_nodes_process_gets_no_secret(monkeypatch: pytest.MonkeyPatch) -> No
 # Laying out the jars.
 
 
-def ignore(**message: str) -> None:
-    pass
-
-
-def test_jars_are_laid_out_once_by_two_at_the_same_time(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_jars_are_laid_out_once_by_two_at_the_same_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     built: list[str] = []
 
     def build(version: str, part: Path, tell: jars.Tell) -> None:
@@ -241,7 +243,7 @@ def test_half_a_layout_is_never_taken_for_ready(tmp_path: Path, monkeypatch: pyt
 
 def test_a_folder_that_cannot_be_written_is_a_named_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(NodeError, match="cannot be kept in .*file") as caught:
+    with pytest.raises(NodeError, match=r"cannot be kept in .*file") as caught:
         jars.lay_out("8", tmp_path / "file", ignore)
     assert "XDG_CACHE_HOME" in str(caught.value)
 
@@ -281,7 +283,11 @@ def test_a_descriptor_is_made_fit_for_a_class_path(tmp_path: Path) -> None:
 
 
 def test_documents_are_found_by_query(cluster: Cluster, index: str) -> None:
-    documents = [("1", {"name": "Alice"}), ("2", {"name": "bob"}), ("3", {"name": ["x", "ALICE"]})]
+    documents: list[tuple[str, dict[str, Any]]] = [
+        ("1", {"name": "Alice"}),
+        ("2", {"name": "bob"}),
+        ("3", {"name": ["x", "ALICE"]}),
+    ]
     assert cluster.load(index, documents) == {}
     found = cluster.search(
         index,
@@ -319,9 +325,7 @@ def test_more_queries_than_a_request_holds_are_all_asked(cluster: Cluster, index
         ({"term": {"size": "abc"}}, "For input string"),
     ],
 )
-def test_a_rejected_query_is_a_named_error(
-    cluster: Cluster, index: str, query: dict[str, Any], reason: str
-) -> None:
+def test_a_rejected_query_is_a_named_error(cluster: Cluster, index: str, query: dict[str, Any], reason: str) -> None:
     cluster.load(index, [("1", {"size": 1})])
     queries: dict[str, dict[str, Any]] = {
         "first": {"match_all": {}},
@@ -382,12 +386,8 @@ def test_an_index_that_cannot_be_made_is_a_named_error(cluster: Cluster) -> None
 # Where it is, and who may see it.
 
 
-@pytest.mark.parametrize(
-    "url", ["https://elastic:hush@localhost:9200", "https://hush@localhost", "elastic:hush@h:1"]
-)
-def test_credentials_in_the_url_are_refused_and_not_repeated(
-    url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("url", ["https://elastic:hush@localhost:9200", "https://hush@localhost", "elastic:hush@h:1"])
+def test_credentials_in_the_url_are_refused_and_not_repeated(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="credentials do not belong into the URL") as caught:
         connect(url)
     assert "ELASTICSEARCH_API_KEY" in str(caught.value)
@@ -397,9 +397,7 @@ def test_credentials_in_the_url_are_refused_and_not_repeated(
         pass
 
 
-@pytest.mark.parametrize(
-    "url", ["localhost:9200", "ftp://localhost", "http://", "http://h:port", "http://h/?key=hush"]
-)
+@pytest.mark.parametrize("url", ["localhost:9200", "ftp://localhost", "http://", "http://h:port", "http://h/?key=hush"])
 def test_a_url_that_cannot_be_used_is_refused(url: str) -> None:
     with pytest.raises(UsageError, match="URL") as caught:
         connect(url)

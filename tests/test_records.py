@@ -1,4 +1,4 @@
-"""Reading log files: every form CloudTrail and its users produce, and every way in which one can be broken."""
+"""Reading log files: every form that CloudTrail and its users produce, and every way one can be broken."""
 
 from __future__ import annotations
 
@@ -165,12 +165,12 @@ def test_a_name_that_promises_gzip_is_held_to_it(tmp_path: Path) -> None:
 def test_a_gzip_bomb_is_left_early(tmp_path: Path, filling: bytes) -> None:
     bomb = write(tmp_path, "a.json.gz", gzip.compress(filling * (64 << 20)))
     tracemalloc.start()
-    ids, reader = read(bomb, limit=8 << 20)
+    ids, reader = read(bomb, limit=1 << 20)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert ids == []
-    assert "bomb" in only_error(reader).message or "more than 8,388,608 bytes" in only_error(reader).message
-    assert peak < 40 << 20
+    assert "bomb" in only_error(reader).message or "more than 1,048,576 bytes" in only_error(reader).message
+    assert peak < 24 << 20
 
 
 def test_much_ndjson_in_a_gzip_file_is_no_bomb(tmp_path: Path) -> None:
@@ -207,7 +207,9 @@ BAD = {
 
 
 @pytest.mark.parametrize(("content", "message"), BAD.values(), ids=BAD)
-def test_bad_content_is_named_and_the_other_files_are_read(tmp_path: Path, content: bytes, message: str) -> None:
+def test_bad_content_is_named_and_the_other_files_are_read(
+    tmp_path: Path, content: bytes, message: str
+) -> None:
     bad = write(tmp_path, "bad.json", content)
     ids, reader = read(bad, write(tmp_path, "good.json", document(2)))
     assert ids == ["0", "1"]
@@ -233,7 +235,7 @@ def test_an_error_in_a_long_line_has_its_column_there(tmp_path: Path) -> None:
     text = document(3).replace(b'"eventID": "2"', b'"eventID": nothing').replace(b'"0"', '"中"'.encode())
     ids, reader = read(write(tmp_path, "a.json", text))
     assert ids == ["中", "1"]
-    assert (only_error(reader).line, only_error(reader).column) == (1, text.decode().index("nothing") + 2)
+    assert (only_error(reader).line, only_error(reader).column) == (1, text.decode().index("nothing") + 1)
 
 
 def test_an_excerpt_is_narrow_and_moves_no_cursor(tmp_path: Path) -> None:
@@ -305,13 +307,14 @@ def test_an_error_that_is_kept_does_not_keep_the_file(tmp_path: Path) -> None:
 
 
 def test_long_ndjson_is_read_with_flat_memory(tmp_path: Path) -> None:
-    path = write(tmp_path, "a.ndjson.gz", gzip.compress(ndjson(200_000)))
+    line = json.dumps({**CALL, "userAgent": "aws-cli" * 500}).encode() + b"\n"
+    path = write(tmp_path, "a.ndjson.gz", gzip.compress(line * 10_000))
     tracemalloc.start()
-    ids = sum(1 for _ in Reader([str(path)]))
+    count = sum(1 for _ in Reader([str(path)]))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert ids == 200_000
-    assert peak < 16 << 20
+    assert count == 10_000
+    assert peak < len(line) * 10_000 // 4
 
 
 # What is no log of calls
@@ -430,7 +433,9 @@ def test_empty_standard_input_is_reported() -> None:
 
 
 def test_a_pipe_that_stays_open_is_followed() -> None:
-    code = "from keytrail.records import Reader\nfor r in Reader(['-']): print(r.record['eventID'], flush=True)"
+    code = (
+        "from keytrail.records import Reader\nfor r in Reader(['-']): print(r.record['eventID'], flush=True)"
+    )
     process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     with process:
         assert process.stdin is not None

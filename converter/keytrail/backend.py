@@ -126,7 +126,7 @@ class KeytrailBackend(Backend):
         return negation(self._parts(cond, state)[0])
 
     def _parts(self, cond: ConditionItem, state: ConversionState) -> list[Node]:
-        return [self.convert_condition(part, state) for part in cond.args]  # type: ignore[arg-type]
+        return [self.convert_condition(part, state) for part in cond.args]
 
     def convert_condition_field_eq_val_str(
         self, cond: ConditionFieldEqualsValueExpression, state: ConversionState

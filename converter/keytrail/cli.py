@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import click
+from rich.console import Console
 
 from keytrail import __version__, render
 from keytrail.cases import load_cases, load_events
@@ -183,7 +184,7 @@ def convert_command(names: tuple[str, ...], target: str, schema: str, output: Pa
     if len(made) == 1 and made[0].error is not None:
         complain(made[0].error)
     elif made:
-        render.console(stderr=True).print(render.verdict_table(made))
+        show_verdicts(made, render.console(stderr=True))
     finish(BAD_INPUT if pack.errors else FINE, DOES_NOT_HOLD if any(one.query is None for one in made) else FINE)
 
 
@@ -271,13 +272,20 @@ def report_shape(report: Report) -> dict[str, Any]:
 def show_report(report: Report) -> None:
     """Print the proof as a table, failures last."""
     out = render.console()
-    out.print(render.verdict_table(report.conversions))
+    show_verdicts(report.conversions, out)
     out.print(render.proof_table(report))
     for failure in report.failures:
         place = f"{failure.path}:{failure.line}: " if failure.path else ""
         complain(f"{place}{failure.rule or 'all rules'}: {failure.pair} disagree: {failure.what}")
     total = report.checks.total()
     out.print(f"{report.cases:,} cases, {total:,} checks, {len(report.failures):,} failures")
+
+
+def show_verdicts(conversions: Sequence[Conversion], out: Console) -> None:
+    """Print the verdicts, and what they depend on."""
+    out.print(render.verdict_table(conversions))
+    if any(made.verdict != "exact" for made in conversions):
+        out.print(render.why_table(conversions))
 
 
 class Output:
@@ -438,10 +446,3 @@ def demo(style: str) -> None:
     for error in (*pack.errors, *reader.bad):
         complain(error)
     finish(BAD_INPUT if pack.errors or reader.bad_count else FINE, FINE if report.ok else DOES_NOT_HOLD)
-
-
-def verdict_counts(conversions: Sequence[Conversion]) -> dict[str, int]:
-    """Return how many rules have each verdict."""
-    return {
-        verdict: sum(made.verdict == verdict for made in conversions) for verdict in ("exact", "exact if", "refused")
-    }

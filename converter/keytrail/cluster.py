@@ -8,18 +8,17 @@ named error.
 from __future__ import annotations
 
 import contextlib
-import importlib
 import os
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
+
+import elasticsearch
+from elasticsearch import Elasticsearch, helpers
 
 from keytrail import node
 from keytrail.errors import ClusterError, NodeError, UsageError
-
-if TYPE_CHECKING:
-    from elasticsearch import Elasticsearch
 
 SECONDS = 60.0  # that a request may take
 AT_ONCE = 100  # queries in a request
@@ -36,19 +35,17 @@ def connect(url: str, *, anonymous: bool = False) -> Cluster:
     from the environment: ELASTICSEARCH_API_KEY, or ELASTICSEARCH_USERNAME and ELASTICSEARCH_PASSWORD. TLS
     certificates are always verified, against ELASTICSEARCH_CA_CERTS if that is set.
 
-    Errors: ``UsageError`` for a URL or variables that cannot be used; ``NodeError`` when the client is
-    missing.
+    Errors: ``UsageError`` for a URL or variables that cannot be used.
     """
     address = _checked(url)
     options: dict[str, Any] = {} if anonymous else _credentials()
     authorities = os.environ.get("ELASTICSEARCH_CA_CERTS")
     if authorities and address.startswith("https:"):
         if not os.path.exists(authorities):
-            raise UsageError(
-                "ELASTICSEARCH_CA_CERTS names no file", path=authorities, hint="give a file in PEM format"
-            )
+            hint = "give a file in PEM format"
+            raise UsageError("ELASTICSEARCH_CA_CERTS names no file", path=authorities, hint=hint)
         options["ca_certs"] = authorities
-    client = _client_package().Elasticsearch(address, request_timeout=SECONDS, **options)
+    client = Elasticsearch(address, request_timeout=SECONDS, **options)
     return Cluster(client, address)
 
 
@@ -56,8 +53,7 @@ def connect(url: str, *, anonymous: bool = False) -> Cluster:
 def real_elasticsearch(
     url: str | None = None, version: str = "8", report: Callable[[str], None] | None = None
 ) -> Iterator[Cluster]:
-    """Yield the cluster at ``url``, else at ELASTICSEARCH_URL, else a node that is started and stopped in the
-    end.
+    """Yield the cluster at ``url``, else at ELASTICSEARCH_URL, else a node that is started and stopped again.
 
     Parameters: ``version`` is "8" or "9" and, like ``report``, is passed on to ``keytrail.node.start``.
     Errors: those of ``connect`` and ``keytrail.node.start``.
@@ -67,33 +63,28 @@ def real_elasticsearch(
         if url:
             cluster = connect(url)
         else:
-            _client_package()  # before the jars are brought in vain
             cluster = connect(stack.enter_context(node.start(version, report=report)).url, anonymous=True)
         stack.callback(cluster.client.close)
         yield cluster
 
 
 def _checked(url: str) -> str:
-    """Return the URL with its port. The errors never repeat what may be a secret."""
+    """Return the URL with its port. No error repeats what may hold a secret."""
+    if "@" in url:
+        raise UsageError("credentials do not belong into the URL of Elasticsearch", hint=CREDENTIALS)
     try:
         parts = urlsplit(url)
         port = parts.port
-    except ValueError as error:
-        raise UsageError(
-            "the URL of Elasticsearch cannot be read", hint="give http(s)://host:port"
-        ) from error
-    if "@" in url:
-        raise UsageError("credentials do not belong into the URL of Elasticsearch", hint=CREDENTIALS)
+    except ValueError:
+        raise UsageError(f"{url!r} is no URL", hint="give http(s)://host:port") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise UsageError(f"{url!r} is no URL of an Elasticsearch", hint="give http(s)://host:port")
     if parts.query or parts.fragment:
-        raise UsageError(
-            "the URL of Elasticsearch goes on after its path", hint=f"drop all from ? or #; {CREDENTIALS}"
-        )
+        hint = f"leave out all from ? or # on, and {CREDENTIALS}"
+        raise UsageError("the URL of Elasticsearch goes on after its path", hint=hint)
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    return (
-        f"{parts.scheme}://{host}:{port or (443 if parts.scheme == 'https' else 80)}{parts.path.rstrip('/')}"
-    )
+    port = port or (443 if parts.scheme == "https" else 80)
+    return f"{parts.scheme}://{host}:{port}{parts.path.rstrip('/')}"
 
 
 def _credentials() -> dict[str, Any]:
@@ -104,31 +95,13 @@ def _credentials() -> dict[str, Any]:
     if user and password:
         return {"basic_auth": (user, password)}
     if user or password:
-        raise UsageError(
-            "ELASTICSEARCH_USERNAME and ELASTICSEARCH_PASSWORD go together", hint="set both or neither"
-        )
+        message = "ELASTICSEARCH_USERNAME and ELASTICSEARCH_PASSWORD go together"
+        raise UsageError(message, hint="set both or neither")
     return {}
 
 
-def _client_package() -> Any:
-    try:
-        package = importlib.import_module("elasticsearch")
-    except ImportError as error:
-        raise NodeError(
-            "the Python package elasticsearch is missing", hint="pip install 'keytrail[elasticsearch]'"
-        ) from error
-    if package.__version__[0] != 8:
-        raise NodeError(
-            f"the Python package elasticsearch is version {package.__versionstr__}, which 8.x servers refuse",
-            hint="pip install 'elasticsearch>=8.19,<9'",
-        )
-    return package
-
-
 class Cluster:
-    """A real Elasticsearch. ``url`` is its address, ``client`` the client itself, for use within
-    ``named_errors``.
-    """
+    """A real Elasticsearch: ``url`` is its address, ``client`` the client, to be used within ``named_errors``."""
 
     def __init__(self, client: Elasticsearch, url: str) -> None:
         self.client = client
@@ -137,8 +110,6 @@ class Cluster:
     @property
     def version(self) -> str:
         """The full version of the server. Errors: as ``named_errors``."""
-        import elasticsearch
-
         with named_errors(f"ask {self.url} for its version"):
             try:
                 return str(self.client.info()["version"]["number"])
@@ -146,9 +117,7 @@ class Cluster:
                 if error.status_code in (401, 403):
                     raise
             # A node without the module that serves GET /, such as the one that keytrail.node starts.
-            nodes = self.client.nodes.info(node_id="_local", metric="_none", filter_path="nodes.*.version")[
-                "nodes"
-            ]
+            nodes = self.client.nodes.info(node_id="_local", metric="_none", filter_path="nodes.*.version")["nodes"]
             return str(next(iter(nodes.values()))["version"])
 
     @contextlib.contextmanager
@@ -173,8 +142,6 @@ class Cluster:
         Returns the reason for each document that Elasticsearch refuses: an empty dictionary when it took them
         all. Errors: ``ClusterError`` for an id that comes twice; as ``named_errors``.
         """
-        from elasticsearch import helpers
-
         seen: set[str] = set()
 
         def actions() -> Iterator[dict[str, Any]]:
@@ -223,8 +190,6 @@ class Cluster:
 
     def _ask(self, index: str, queries: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
         """Send queries together and return an answer for each."""
-        import elasticsearch
-
         lines: list[dict[str, Any]] = []
         for query in queries:
             lines += [
@@ -288,8 +253,6 @@ def named_errors(doing: str) -> Iterator[None]:
     Errors: ``NodeError`` when Elasticsearch cannot be reached; ``ClusterError`` when it refuses, fails or
     does not answer in time.
     """
-    import elasticsearch
-
     try:
         yield
     except elasticsearch.UnsupportedProductError as error:
@@ -306,9 +269,7 @@ def named_errors(doing: str) -> Iterator[None]:
         raise NodeError(f"could not {doing}: the TLS connection fails: {error.message}", hint=hint) from error
     except elasticsearch.ConnectionError as error:
         hint = "check the URL, and that Elasticsearch runs"
-        raise NodeError(
-            f"could not {doing}: Elasticsearch cannot be reached: {error.message}", hint=hint
-        ) from error
+        raise NodeError(f"could not {doing}: Elasticsearch cannot be reached: {error.message}", hint=hint) from error
     except (elasticsearch.TransportError, elasticsearch.SerializationError) as error:
         raise ClusterError(f"could not {doing}: {error}") from error
 

@@ -35,13 +35,12 @@ class Tell(Protocol):
 
 def full_version(version: str) -> str:
     """Return the full number of version "8" or "9", as its pom file has it."""
-    return (
-        ElementTree.parse(POMS / f"elasticsearch-{version}.xml").getroot().findtext("{*}properties/{*}es", "")
-    )
+    pom = ElementTree.parse(POMS / f"elasticsearch-{version}.xml")
+    return pom.getroot().findtext("{*}properties/{*}es", "")
 
 
 def package(name: str) -> ModuleType:
-    """Import a module that only ``keytrail[elasticsearch]`` brings. Error: ``NodeError`` when it is missing."""
+    """Import a module that ``keytrail[elasticsearch]`` brings. Error: ``NodeError`` when it is missing."""
     try:
         return importlib.import_module(name)
     except ImportError as error:
@@ -114,9 +113,7 @@ def _build(version: str, part: Path, tell: Tell) -> None:
         for name, digest in jars.items():
             if name not in found or hashlib.sha256(found[name].read_bytes()).hexdigest() != digest:
                 problem = "is not the pinned one" if name in found else "is missing"
-                raise NodeError(
-                    f"the jar {name} of Elasticsearch {problem}", hint=f"try again later, {OTHERWISE}"
-                )
+                raise NodeError(f"the jar {name} of Elasticsearch {problem}", hint=f"try again later, {OTHERWISE}")
             shutil.copyfile(found[name], folder / name)
         if module != "server":
             jar = next(folder.glob(f"{module}-[0-9]*.jar"))
@@ -144,9 +141,8 @@ def _download(version: str, wanted: set[str], repository: Path, tell: Tell) -> d
     context = maven.MavenContext(resolver=resolver, repo_cache=repository, timeout=60)
     found = {}
     try:
-        dependencies, _ = maven.Model(
-            maven.POM(POMS / f"elasticsearch-{version}.xml"), context
-        ).dependencies()
+        pom = maven.POM(POMS / f"elasticsearch-{version}.xml")
+        dependencies, _ = maven.Model(pom, context).dependencies()
         for dependency in dependencies:
             if dependency.artifact.filename in wanted:
                 found[dependency.artifact.filename] = Path(dependency.artifact.resolve())
@@ -182,7 +178,5 @@ def _descriptor(jar: Path, module: str, extends: str) -> str:
     with zipfile.ZipFile(jar) as archive:
         text = archive.read(f"META-INF/es-plugins/{module}/plugin-descriptor.properties").decode()
     # Without `modulename` it is loaded from its class path, as a server outside Java's module system needs.
-    lines = [
-        line for line in text.splitlines() if line and not line.startswith(("#", "modulename", "extended"))
-    ]
+    lines = [line for line in text.splitlines() if line and not line.startswith(("#", "modulename", "extended"))]
     return "\n".join([*lines, *([f"extended.plugins={extends}"] if extends else []), ""])

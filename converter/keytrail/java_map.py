@@ -7,14 +7,11 @@ objects nest two deep at most, and no list holds objects.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 from keytrail import folding, regex
 from keytrail.errors import Refused
-from keytrail.mapping import FieldType
-from keytrail.resolved import Pattern, Regex, Test, Wild
-from keytrail.verdict import Condition, Strays
+from keytrail.resolved import Pattern, Regex, Wild
 
 SPECIAL = frozenset(",{}[]")
 _VALUE = "[^,{}\\[\\]]"
@@ -22,19 +19,14 @@ _INSIDE = "[^{}]*"
 _BESIDE = "([^{}]|\\{[^{}]*\\})*"
 
 
-def java_map_query(
-    test: Test, path: str, keyword: FieldType, condition: Callable[[str, str, Strays, int | None], Condition]
-) -> tuple[dict[str, Any], tuple[Condition, ...]]:
-    """Return the query for ``test`` on the key ``path`` of the map kept in ``keyword``, and its conditions.
+def java_map_expression(test: Pattern | Regex, path: str, keyword: str) -> str:
+    """Return the Lucene expression for ``test`` on the key ``path`` of a plain map that is kept in ``keyword``.
 
-    ``condition`` makes a condition of (kind, text, strays, limit). Raises :class:`Refused` for what the string
-    cannot answer.
+    Raises :class:`Refused` for what the string cannot answer.
     """
     keys = path.split(".")
-    if not isinstance(test, (Pattern, Regex)) or len(keys) > 2 or SPECIAL & set(path):
-        raise Refused(
-            f"{path}: only a string can be looked for in {keyword.name}, at most two keys deep", field=keyword.name
-        )
+    if len(keys) > 2 or SPECIAL & set(path):
+        raise Refused(f"{path}: {keyword} can be asked for keys at most two deep", field=keyword)
     if isinstance(test, Regex):
         value = f"({regex.to_lucene(test, excluded=''.join(sorted(SPECIAL)))})"
     else:
@@ -44,16 +36,8 @@ def java_map_query(
         found = f"{_key(keys[0])}=\\{{({_INSIDE}, )?{found}(, {_INSIDE})?\\}}"
     expression = f"\\{{({_BESIDE}, )?{found}(, .*)?\\}}"
     if len(expression) > regex.LONGEST:
-        raise Refused(f"{path}: the value is too long to be looked for in {keyword.name}", field=keyword.name)
-    plain = (
-        "the object that holds {name} is plain: no comma, brace or bracket in a key or value, "
-        "objects two deep at most, no list of objects"
-    )
-    conditions = [condition("plain_map", plain, Strays.BOTH, None)]
-    if keyword.ignore_above is not None:
-        text = f"that object prints as at most {keyword.ignore_above:,} characters"
-        conditions.append(condition("map_not_longer", text, Strays.MISSES, keyword.ignore_above))
-    return {"regexp": {keyword.name: {"value": expression, "flags": "NONE"}}}, tuple(conditions)
+        raise Refused(f"{path}: the value is too long to be looked for in {keyword}", field=keyword)
+    return expression
 
 
 def _key(key: str) -> str:

@@ -77,7 +77,7 @@ def split_records(data: bytes | bytearray, line: int = 1) -> list[Piece] | None:
     """The texts of the records in a document that does not parse, so that each can be tried alone.
 
     None when the trouble is not inside the records: the document that is left when they are cut out must be
-    ``{"Records": [...]}`` or ``[...]`` with nothing else in it. ``line`` is the line of the document's beginning.
+    ``{"Records": [...]}`` or ``[...]`` with nothing else in it. ``line`` is where the document begins.
     """
     opening = _OPENING.match(data)
     spans = _objects_at(data, 2 if opening and opening[1] == b"{" else 1)

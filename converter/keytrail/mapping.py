@@ -13,9 +13,9 @@ from typing import Any
 
 from keytrail.errors import SchemaError
 
-NUMBERS = frozenset(
-    {"long", "integer", "short", "byte", "unsigned_long", "double", "float", "half_float", "scaled_float"}
-)
+# Types that lose a part of a number (float, half_float, scaled_float) or have a range of their own are not among them.
+WHOLE_NUMBERS = frozenset({"long", "integer", "short", "byte"})
+NUMBERS = WHOLE_NUMBERS | {"double"}
 OBJECTS = frozenset({"object", "nested"})
 
 
@@ -35,6 +35,8 @@ class FieldType:
     normalizer: str | None = None
     root: str | None = None
     dynamic: bool = False
+    searchable: bool = True
+    has_null_value: bool = False
     companions: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -118,6 +120,8 @@ def _leaf(name: str, source: str, spec: Mapping[str, Any]) -> FieldType:
         source=source,
         ignore_above=spec.get("ignore_above"),
         normalizer=spec.get("normalizer"),
+        searchable=spec.get("index") is not False,
+        has_null_value=spec.get("null_value") is not None,
         companions=companions,
     )
 

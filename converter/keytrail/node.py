@@ -31,10 +31,13 @@ import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from keytrail import jars
 from keytrail.errors import KeytrailError, NodeError, UsageError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 VERSIONS = ("8", "9")
 HOST = "127.0.0.1"
@@ -71,13 +74,9 @@ def start(
     had, the port is taken, or the node ends or stays silent.
     """
     if os.name != "posix":
-        raise NodeError(
-            "Elasticsearch is started on Linux and macOS only", hint=f"use one of these, {jars.OTHERWISE}"
-        )
+        raise NodeError("Elasticsearch is started on Linux and macOS only", hint=f"use one of these, {jars.OTHERWISE}")
     if version not in VERSIONS:
-        raise UsageError(
-            f"no Elasticsearch {version!r} to start", hint=f"choose one of {', '.join(VERSIONS)}"
-        )
+        raise UsageError(f"no Elasticsearch {version!r} to start", hint=f"choose one of {', '.join(VERSIONS)}")
     home = (home or default_home()).absolute()
     folder = Path(tempfile.mkdtemp(prefix="keytrail-node-"))
     with (folder / "node.log").open("wb") as log:
@@ -131,7 +130,7 @@ class Node:
         self._owner = os.getpid()
         atexit.register(self.stop)
 
-    def __enter__(self) -> Node:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -149,7 +148,8 @@ class Node:
         if os.getpid() != self._owner:
             return  # a fork of the owner that ends must not take the node with it
         atexit.unregister(self.stop)
-        assert self._process.stdin is not None and self._process.stdout is not None
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
         self._process.stdin.close()
         try:
             if not self._ends_within(STOPPING):
@@ -335,9 +335,7 @@ def _node(version: str, environment: Any) -> Any:
     jpype = jars.package("jpype")
     loaders = jpype.JClass("org.elasticsearch.plugins.PluginsLoader")
     folder = environment.modulesDir()
-    bundles = (
-        loaders.loadModulesBundles(folder) if version == "8" else loaders.loadModulesBundles(folder, False)
-    )
+    bundles = loaders.loadModulesBundles(folder) if version == "8" else loaders.loadModulesBundles(folder, False)
     nothing, none = jpype.JClass("java.util.Set").of(), jpype.JClass("java.util.Map").of()
     loader = loaders.createPluginsLoader(bundles, nothing, none, False)
     return jpype.JClass("org.elasticsearch.node.Node")(environment, loader)

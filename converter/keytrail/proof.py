@@ -22,6 +22,7 @@ from keytrail.java_map import is_plain
 from keytrail.paths import leaves, text, values
 from keytrail.rules import Rule
 from keytrail.schemas import Schema
+from keytrail.typed import is_plain_address, is_plain_number
 from keytrail.verdict import Condition
 
 Queries = Mapping[str, Mapping[str, Any]]
@@ -174,10 +175,9 @@ def _check_engine(
 ) -> None:
     usable = {made.rule.stem: made for made in conversions if made.query is not None}
     for made in conversions:
-        if made.verdict == "error":
-            place = {"path": made.error.path, "line": made.error.line} if made.error else {}
-            what = made.error.message if made.error else "no query"
-            failure = Failure(made.rule.stem, f"rule and schema {schema.name}", what, **place)
+        if made.verdict == "error" and made.error is not None:
+            where = f"rule and schema {schema.name}"
+            failure = Failure(made.rule.stem, where, made.error.message, made.error.path, made.error.line)
             if failure not in report.failures:
                 report.failures.append(failure)
     queries = {stem: made.query.body for stem, made in usable.items() if made.query is not None}
@@ -201,19 +201,30 @@ def _check_engine(
 
 def holds(condition: Condition, schema: Schema, record: Mapping[str, Any]) -> bool:
     """Tell whether a named condition is so for one record."""
-    rule_field = schema.rule_name(condition.field).rstrip(".")
-    if condition.kind == "not_empty":
-        return "" not in values(record, rule_field)
-    if condition.kind == "not_longer":
-        return all(utf16_length(text(value)) <= (condition.limit or 0) for value in values(record, rule_field))
-    parent = record.get(rule_field.split(".")[0])
+    rule_field = schema.rule_name(condition.field)
+    parent = next(iter(_at(record, rule_field)), None)
+    limit = condition.limit or 0
     if condition.kind == "plain_map":
         return is_plain(parent)
     if condition.kind == "map_not_longer":
-        return _printed(parent) <= (condition.limit or 0)
+        return _printed(parent) <= limit
     if condition.kind == "kept_whole":
-        return len(json.dumps(parent, ensure_ascii=False)) < (condition.limit or 0)
-    raise KeytrailError(f"nothing is known of the condition {condition.kind!r}")
+        return len(json.dumps(parent, ensure_ascii=False)) < limit
+    test = _VALUE_CONDITIONS[condition.kind]
+    return all(test(text(value), limit) for value in values(record, rule_field))
+
+
+_VALUE_CONDITIONS: dict[str, Callable[[str, int], bool]] = {
+    "not_empty": lambda value, limit: value != "",
+    "not_longer": lambda value, limit: utf16_length(value) <= limit,
+    "plain_case": lambda value, limit: not {"\u212a", "\u0130"} & set(value),
+    "plain_number": lambda value, limit: is_plain_number(value),
+    "plain_address": lambda value, limit: is_plain_address(value),
+}
+
+
+def _at(record: Mapping[str, Any], path: str) -> list[object]:
+    return [record[path]] if path in record else []
 
 
 def _printed(node: object) -> int:

@@ -65,27 +65,41 @@ def rules_table(rules: Sequence[Rule]) -> Table:
 
 
 def verdict_table(conversions: Sequence[Conversion]) -> Table:
-    """Each rule's verdict in each schema, and under it why it is not exact."""
+    """Each rule's verdict in each schema, with the letters of its conditions."""
+    letters = condition_letters(conversions)
     schemas = list(dict.fromkeys(made.schema.name for made in conversions))
     by_rule: dict[str, dict[str, Conversion]] = {}
     for made in conversions:
         by_rule.setdefault(made.rule.stem, {})[made.schema.name] = made
-    rows = []
-    for stem, found in by_rule.items():
-        verdicts = [coloured(found[name].verdict) if name in found else "" for name in schemas]
-        rows.append((safe(stem), *verdicts, safe("; ".join(_whys(found)))))
-    return table("Verdicts", ("rule", *schemas, "if, or why not"), rows)
+    rows = [
+        (safe(stem), *(_verdict(found[name], letters) if name in found else "" for name in schemas))
+        for stem, found in by_rule.items()
+    ]
+    return table("Verdicts", ("rule", *schemas), rows)
 
 
-def _whys(found: Mapping[str, Conversion]) -> list[str]:
-    whys = []
-    for name, made in found.items():
-        if made.error is not None:
-            whys.append(f"{name}: {made.error.message}")
-        elif made.conditions:
-            texts = dict.fromkeys(condition.text for condition in made.conditions)
-            whys.append(f"{name}: " + " and ".join(texts))
-    return whys
+def _verdict(made: Conversion, letters: Mapping[str, str]) -> str:
+    texts = dict.fromkeys(condition.text for condition in made.conditions)
+    return f"{coloured(made.verdict)} {' '.join(letters[text] for text in texts)}".strip()
+
+
+def condition_letters(conversions: Sequence[Conversion]) -> dict[str, str]:
+    """Return a short name for the text of each condition: a, b, …, z, aa, ab, …"""
+    texts = dict.fromkeys(condition.text for made in conversions for condition in made.conditions)
+    return {text: ("" if n < 26 else chr(96 + n // 26)) + chr(97 + n % 26) for n, text in enumerate(texts)}
+
+
+def why_table(conversions: Sequence[Conversion]) -> Table:
+    """What the letters of the verdicts mean, and why rules were refused."""
+    breakers = {part.text: part.breaker for made in conversions for part in made.conditions}
+    rows = [(letter, safe(text), safe(breakers[text])) for text, letter in condition_letters(conversions).items()]
+    refusals = [made for made in conversions if made.error is not None]
+    rows += [(coloured(made.verdict), safe(f"{made.rule.stem}: {_reason(made)}"), "") for made in refusals]
+    return table("Exact if, and why not", ("", "condition or reason", "who can break it"), rows)
+
+
+def _reason(made: Conversion) -> str:
+    return f"{made.schema.name}: {made.error.message}" if made.error is not None else ""
 
 
 def proof_table(report: Report) -> Table:

@@ -123,7 +123,7 @@ def _read(path: Path) -> list[Rule]:
         loader = _Loader(text)
         found = []
         while loader.check_node():
-            node = loader.get_node()
+            node: yaml.Node = loader.get_node()  # type: ignore[assignment]
             document = loader.construct_document(node)
             found.append(_checked(path, document, text, node.start_mark.line + 1))
     except UnicodeDecodeError as error:
@@ -177,7 +177,7 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         event = self.peek_event()  # type: ignore[no-untyped-call]
-        if self.check_event(yaml.AliasEvent):  # type: ignore[no-untyped-call]
+        if self.check_event(yaml.AliasEvent):
             raise yaml.MarkedYAMLError(problem="YAML aliases are not taken in a rule", problem_mark=event.start_mark)
         self.depth += 1
         if self.depth > MOST_DEPTH:

@@ -43,7 +43,7 @@ class Schema:
 
     @cached_property
     def _rule_names(self) -> dict[str, str]:
-        return {index: rule for rule, index in reversed(self.names.items())}
+        return {index: rule for rule, index in reversed(list(self.names.items()))}
 
     def index_name(self, rule_field: str) -> str:
         """Return the index's name of a rule's field; an index's own name is taken as it is.
@@ -76,6 +76,9 @@ class Schema:
         known = self._rule_names.get(index_name)
         if known is not None:
             return known
+        for prefix, target in self.prefixes.items():
+            if index_name == target.rstrip("."):
+                return prefix.rstrip(".")
         for prefix, target in self.prefixes.items():
             if index_name.startswith(target):
                 return prefix + index_name[len(target) :]

@@ -1,7 +1,7 @@
 """Schema ``ecs``: what Elastic's AWS integration makes of a CloudTrail record, in both directions.
 
 The tables hold what versions 5.2.0 to 8.8 of the integration keep alike, unchanged and findable; what
-6.22.0 (the last for Elasticsearch 8) and 7.0.1 added is in :data:`SINCE_6_22`. :func:`document` writes what
+6.22.0 (for Elasticsearch 8) and 7.0.1 (for 9) added is in :data:`SINCE_6_22`. :func:`document` writes what
 those two and later versions write, with their setting ``retain: all``. It leaves out what no rule about a
 record can ask for: geography, the parsed user agent, ``related.*``, ECS categories and the time of arrival.
 A value for which a real index would refuse the *whole* document (requestParameters that is a string, an
@@ -37,7 +37,7 @@ PAYLOADS = {
 # Values that the pipeline takes for "no value", wherever they stand in the record.
 DROPPED = frozenset({"", "-", "none"})
 SIZE_LIMIT = 32766  # UTF-16 code units of the Java text, from which on the flattened copy is left out
-# What makes the index refuse a document: more bytes in a flattened leaf and its path, more objects in each other.
+# An index refuses a document with more bytes in a flattened leaf and its path, or more nested objects.
 TERM_LIMIT = 32766
 DEPTH_LIMIT = 20
 
@@ -119,11 +119,11 @@ SINCE_6_22: dict[str, str] = {
 # An index field may hold another of the record's fields instead; the rule's field is the one it holds when …
 HOLDS_WHEN: dict[str, str] = {
     "eventTime": "it is an ISO 8601 time (@timestamp is the time of arrival otherwise)",
-    "userIdentity.sessionContext.attributes.creationDate": "it is an ISO 8601 time (it is not kept otherwise)",
+    "userIdentity.sessionContext.attributes.creationDate": "it is an ISO 8601 time",
     "userIdentity.userName": "userIdentity.type is neither AssumedRole nor FederatedUser (user.name is the "
     "session issuer's then) and the event no UserAuthentication (it is additionalEventData.UserName then)",
     "userIdentity.sessionContext.sessionIssuer.userName": "userIdentity.type is AssumedRole or FederatedUser",
-    "userIdentity.principalId": "there is one (user.id is an IdentityCenterUser's onBehalfOf.userId otherwise)",
+    "userIdentity.principalId": "there is one (user.id can be onBehalfOf.userId otherwise)",
     "userIdentity.accountId": "there is one (cloud.account.id is recipientAccountId otherwise)",
     "additionalEventData.UserName": "the event is no UserAuthentication (it is moved to user.name then)",
 }
@@ -246,7 +246,7 @@ def _resources(node: object) -> list[dict[str, Any]] | None:
 
 
 def _pruned(node: object) -> object:
-    """A value without what the pipeline drops, maps in the order of a Java HashMap; None when nothing is left."""
+    """A value without what the pipeline drops, maps in a Java HashMap's order; None for nothing left."""
     if isinstance(node, Mapping):
         pruned = {key: _pruned(node[key]) for key in java.hash_order(node)}
         return {key: value for key, value in pruned.items() if value is not None} or None

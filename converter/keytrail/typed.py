@@ -1,0 +1,414 @@
+"""The resolved rule, asked of an index with types: which primitive question each test becomes, and on what condition.
+
+Here it is decided whether an index can answer a test at all, and whether the answer is exact. The targets write the
+primitives down in their languages; they can refuse one, but not change what it means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Network, IPv6Network, ip_address
+from typing import Any, NoReturn, Union
+
+from keytrail import regex
+from keytrail.errors import Refused, UnmappedField
+from keytrail.java_map import java_map_expression
+from keytrail.mapping import NUMBERS, WHOLE_NUMBERS, FieldType
+from keytrail.resolved import (
+    And,
+    Boolean,
+    Cidr,
+    Compare,
+    Exists,
+    FieldReference,
+    Leaf,
+    Node,
+    Not,
+    Number,
+    Pattern,
+    Regex,
+    Test,
+    Wild,
+)
+from keytrail.schemas import Schema
+from keytrail.verdict import Condition, Strays
+
+
+@dataclass(frozen=True)
+class Match:
+    """A value of a keyword, or of a key of a flattened field, fits a pattern."""
+
+    field: FieldType
+    pattern: Pattern
+
+
+@dataclass(frozen=True)
+class Expression:
+    """A value of a keyword fits a Lucene expression as a whole."""
+
+    field: FieldType
+    lucene: str
+
+
+@dataclass(frozen=True)
+class Has:
+    """The index holds a value of the field, which may be an object."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Ignored:
+    """The document has a value of the field that the index did not take: too long, or malformed."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Equals:
+    """A number, a truth value or an address is this one."""
+
+    field: FieldType
+    value: int | float | bool | str
+
+
+@dataclass(frozen=True)
+class Within:
+    """An address lies in a network."""
+
+    field: FieldType
+    network: IPv4Network | IPv6Network
+
+
+@dataclass(frozen=True)
+class Bounded:
+    """A number is lt, lte, gt or gte a bound."""
+
+    field: FieldType
+    operator: str
+    bound: int | float
+
+
+@dataclass(frozen=True)
+class Nothing:
+    """No document."""
+
+
+@dataclass(frozen=True)
+class AllOf:
+    """All of them."""
+
+    children: tuple[Typed, ...]
+
+
+@dataclass(frozen=True)
+class AnyOf:
+    """At least one of them."""
+
+    children: tuple[Typed, ...]
+
+
+@dataclass(frozen=True)
+class NoneOf:
+    """Not this: documents without the field are meant as well."""
+
+    child: Typed
+
+
+Primitive = Union[Match, Expression, Has, Ignored, Equals, Within, Bounded, Nothing]
+Typed = Union[Primitive, AllOf, AnyOf, NoneOf]
+Answer = tuple[Typed, tuple[Condition, ...]]
+
+
+def typed(node: Node, schema: Schema, *, negated: bool = False) -> Answer:
+    """Return the questions that ``node`` becomes under ``schema``, and the conditions under which they are exact.
+
+    Raises :class:`Refused` where the index cannot answer, and :class:`UnmappedField` where it has no such field.
+    """
+    if isinstance(node, Leaf):
+        return _leaf(node, schema, negated=negated)
+    if isinstance(node, Not):
+        inner, conditions = typed(node.child, schema, negated=not negated)
+        return (inner.child if isinstance(inner, NoneOf) else NoneOf(inner)), conditions
+    answers = [typed(child, schema, negated=negated) for child in node.children]
+    children = tuple(question for question, _ in answers)
+    conditions = tuple(condition for _, found in answers for condition in found)
+    return (AllOf if isinstance(node, And) else AnyOf)(children), conditions
+
+
+def _leaf(leaf: Leaf, schema: Schema, *, negated: bool) -> Answer:
+    found = schema.field(leaf.field)
+    if found is None:
+        if isinstance(leaf.test, Exists) and schema.mapping.is_object(leaf.field):
+            question: Typed = Has(leaf.field)
+            conditions = _stored_empty(schema, leaf.field)
+        else:
+            raise _unusable(leaf, schema)
+    else:
+        question, conditions = _Asker(found, schema).ask(leaf.test)
+    if negated:
+        conditions = tuple(_turned(condition, leaf, schema) for condition in conditions)
+    return question, conditions
+
+
+def _turned(condition: Condition, leaf: Leaf, schema: Schema) -> Condition:
+    """The condition of a leaf under ``not``: what the leaf would add, its negation would miss, and that is refused."""
+    if condition.strays is not Strays.MISSES:
+        name = schema.rule_name(leaf.field)
+        raise Refused(f"{name}: under 'not' the query would miss events unless {condition.text}", field=leaf.field)
+    return replace(condition, strays=condition.strays.negated())
+
+
+def _unusable(leaf: Leaf, schema: Schema) -> Exception:
+    name = schema.rule_name(leaf.field)
+    if schema.mapping.is_object(leaf.field):
+        return Refused(f"{name} is an object in schema {schema.name}: it has no value of its own", field=leaf.field)
+    return UnmappedField(f"schema {schema.name} has no field {leaf.field!r} (the rule's {name!r})", field=leaf.field)
+
+
+_CHOSEN = ("requestParameters", "userAgent", "tlsDetails.clientProvidedHostHeader", "additionalEventData")
+_NAMED = ("arn", "userName", "principalId", "sourceIdentity")
+
+
+def _breaker(rule_field: str) -> str:
+    """Who chooses the values of a field, and could break a condition on them."""
+    if rule_field.startswith(_CHOSEN):
+        return "whoever makes the call chooses this value"
+    if rule_field.startswith("userIdentity") and rule_field.endswith(_NAMED):
+        return "whoever names the principal or the session chooses a part of this value"
+    return "AWS writes this value"
+
+
+def _stored_empty(schema: Schema, index_field: str) -> tuple[Condition, ...]:
+    if not schema.drops_empty:
+        return ()
+    name = schema.rule_name(index_field)
+    text = f"{name} is never an empty string ({schema.name} does not keep those)"
+    return (Condition("not_empty", index_field, text, _breaker(name), Strays.MISSES),)
+
+
+def _is_anything(pattern: Pattern) -> bool:
+    return bool(pattern.parts) and all(part is Wild.MANY for part in pattern.parts)
+
+
+class _Asker:
+    """Turns a test of one field into primitives."""
+
+    def __init__(self, found: FieldType, schema: Schema) -> None:
+        self.field = found
+        self.schema = schema
+
+    def ask(self, test: Test) -> Answer:
+        askers: dict[type, Callable[[Any], Answer]] = {
+            Exists: self._exists,
+            Pattern: self._pattern,
+            Number: self._number,
+            Boolean: self._boolean,
+            Regex: self._regex,
+            Cidr: self._cidr,
+            Compare: self._compare,
+            FieldReference: self._reference,
+        }
+        if not self.field.searchable:
+            raise self._refusal("the index keeps it without making it searchable", "map it with index: true")
+        question, conditions = askers[type(test)](test)
+        return question, (*conditions, *self._kept_whole(question))
+
+    def _refusal(self, what: str, hint: str | None = None) -> Refused:
+        name = self.schema.rule_name(self.field.name)
+        kind = "key of a flattened field" if self.field.root else self.field.type
+        return Refused(f"{name} ({self.field.name}, {kind}): {what}", field=self.field.name, hint=hint)
+
+    def _condition(self, kind: str, text: str, strays: Strays, limit: int | None = None) -> Condition:
+        name = self.schema.rule_name(self.field.source)
+        return Condition(kind, self.field.source, text.format(name=name), _breaker(name), strays, limit)
+
+    def _kept_whole(self, question: Typed) -> tuple[Condition, ...]:
+        """A flattened field is left out when the object is too large, and every test of a key then fails."""
+        root = self.field.root or self.field.name
+        limit = self.schema.size_limits.get(root)
+        if limit is None or question == Nothing():
+            return ()
+        parent = self.schema.rule_name(root)
+        text = f"{parent} has fewer than {limit:,} characters of JSON (the index leaves it out otherwise)"
+        return (Condition("kept_whole", root, text, _breaker(parent), Strays.MISSES, limit),)
+
+    def _too_long(self) -> tuple[Condition, ...]:
+        limit = self.field.ignore_above
+        if limit is None:
+            return ()
+        text = f"{{name}} is never longer than {limit:,} characters (the index does not search those)"
+        return (self._condition("not_longer", text, Strays.MISSES, limit),)
+
+    # -- existence ----------------------------------------------------------------------------------------------
+
+    def _exists(self, _: Exists) -> Answer:
+        conditions = _stored_empty(self.schema, self.field.source)
+        if self.field.has_null_value:
+            raise self._refusal("null_value makes an absent value look present")
+        if self.field.type == "flattened":
+            return Has(self.field.name), (*conditions, *self._too_long())
+        if self.field.type == "text":
+            return self._text_exists(), conditions
+        # A value that the index does not take exists all the same: its field's name is in _ignored.
+        return AnyOf((Has(self.field.name), Ignored(self.field.name))), conditions
+
+    def _text_exists(self) -> Typed:
+        """An empty string has no words, and exists for a keyword sibling alone."""
+        sibling = self.schema.companion(self.field, "keyword")
+        if sibling is None:
+            return Has(self.field.name)
+        return AnyOf((Has(self.field.name), Has(sibling.name), Ignored(sibling.name)))
+
+    # -- strings ------------------------------------------------------------------------------------------------
+
+    def _pattern(self, test: Pattern) -> Answer:
+        kind = self.field.type
+        if kind in ("keyword", "flattened"):
+            return self._keyword(test)
+        if kind == "text":
+            return self._sibling().ask(test)
+        if kind == "boolean":
+            return self._truth(test)
+        if test.literal is None:
+            raise self._refusal(f"a wildcard has no meaning on type {kind}", "map the field as keyword")
+        if kind in NUMBERS:
+            return self._numeric_literal(test.literal)
+        if kind == "ip":
+            return self._address_literal(test.literal)
+        raise self._refusal(f"a string cannot be compared with type {kind}", "map the field as keyword")
+
+    def _sibling(self) -> _Asker:
+        sibling = self.schema.companion(self.field, "keyword")
+        if sibling is None:
+            hint = "add a keyword sub-field"
+            raise self._refusal("the index holds words, not the value: nothing but existence can be asked", hint)
+        return _Asker(sibling, self.schema)
+
+    def _keyword(self, test: Pattern) -> Answer:
+        literal = test.literal
+        if _is_anything(test):
+            return self._exists(Exists())
+        if literal == "" and self.schema.drops_empty:
+            raise self._refusal(f"schema {self.schema.name} does not keep empty strings")
+        limit = self.field.ignore_above
+        if limit is not None and sum(len(part) for part in test.parts if isinstance(part, str)) > limit:
+            raise self._refusal(f"the value is longer than the {limit:,} characters that the index keeps")
+        if self.field.normalizer is not None:
+            return Match(self.field, test), (*self._lowered(test), *(() if literal is not None else self._too_long()))
+        if literal is not None:
+            return Match(self.field, test), ()
+        if self.field.root is not None and test.parts[1:] != (Wild.MANY,):
+            return self._java_map(test)
+        return Match(self.field, test), self._too_long()
+
+    def _lowered(self, test: Pattern) -> tuple[Condition, ...]:
+        """A lower-case normalizer makes ``k`` of the Kelvin sign and ``i`` of the dotted capital I."""
+        if self.field.normalizer != "lowercase":
+            raise self._refusal(f"what the normalizer {self.field.normalizer!r} makes of a value is not known here")
+        if test.cased:
+            raise self._refusal("the normalizer has made all letters small, so case cannot be asked")
+        text = "{name} never has the letters \u212a (Kelvin sign) or \u0130"
+        return (self._condition("plain_case", text, Strays.ADDS),)
+
+    def _java_map(self, test: Pattern | Regex) -> Answer:
+        root = self.field.root or self.field.name
+        whole = self.schema.java_maps.get(root)
+        keyword = None if whole is None else self.schema.field(whole)
+        if keyword is None or self.field.root is None:
+            raise self._refusal("only whole values, beginnings and existence can be asked", "map it as keyword")
+        expression = java_map_expression(test, self.field.name[len(root) + 1 :], keyword.name)
+        parent = self.schema.rule_name(root)
+        plain = f"{parent} is plain: no comma, brace or bracket inside, objects two deep at most, no list of objects"
+        conditions = [Condition("plain_map", root, plain, _breaker(parent), Strays.BOTH)]
+        if keyword.ignore_above is not None:
+            text = f"{parent} prints as at most {keyword.ignore_above:,} characters"
+            strays, limit = Strays.MISSES, keyword.ignore_above
+            conditions.append(Condition("map_not_longer", root, text, _breaker(parent), strays, limit))
+        return Expression(keyword, expression), tuple(conditions)
+
+    def _regex(self, test: Regex) -> Answer:
+        if self.field.type == "text":
+            return self._sibling().ask(test)
+        if self.field.root is not None:
+            return self._java_map(test)
+        if self.field.type == "keyword" and self.field.normalizer is None:
+            return Expression(self.field, regex.to_lucene(test)), self._too_long()
+        raise self._refusal("a regular expression needs a keyword field without a normalizer")
+
+    def _reference(self, test: FieldReference) -> NoReturn:
+        other = self.schema.rule_name(test.field)
+        raise self._refusal(f"comparing it with {other} needs a script, which native queries have not")
+
+    # -- numbers, truth values, addresses -----------------------------------------------------------------------
+
+    def _plain_numbers(self) -> tuple[Condition, ...]:
+        text = "{name} is always a number written plainly (7, not 7.0, 007 or 7e0; at most 15 digits)"
+        return (self._condition("plain_number", text, Strays.BOTH),)
+
+    def _number(self, test: Number) -> Answer:
+        if self.field.type in NUMBERS:
+            return self._numeric_literal(repr(test.value))
+        return self._pattern(Pattern((repr(test.value),), cased=True))
+
+    def _numeric_literal(self, literal: str) -> Answer:
+        if not is_plain_number(literal):
+            return Nothing(), self._plain_numbers()
+        value = float(literal) if "." in literal else int(literal)
+        if self.field.type in WHOLE_NUMBERS and isinstance(value, float):
+            return Nothing(), self._plain_numbers()
+        return Equals(self.field, value), self._plain_numbers()
+
+    def _boolean(self, test: Boolean) -> Answer:
+        return self._pattern(Pattern(("true" if test.value else "false",)))
+
+    def _truth(self, test: Pattern) -> Answer:
+        if test.literal is None:
+            if _is_anything(test):
+                return self._exists(Exists())
+            raise self._refusal("a wildcard has no meaning on true and false", "map the field as keyword")
+        literal = test.literal if test.cased else test.literal.lower()
+        if literal == "false":
+            text = "{name} is never an empty string (the index reads it as false)"
+            return Equals(self.field, False), (self._condition("not_empty", text, Strays.ADDS),)
+        if not literal:
+            raise self._refusal("the index reads an empty string as false", "map the field as keyword")
+        return (Equals(self.field, True) if literal == "true" else Nothing()), ()
+
+    def _address_literal(self, literal: str) -> Answer:
+        text = "{name} is always an address in its shortest form (not ::ffff:10.0.0.1)"
+        conditions = (self._condition("plain_address", text, Strays.BOTH),)
+        return (Equals(self.field, literal) if is_plain_address(literal) else Nothing()), conditions
+
+    def _cidr(self, test: Cidr) -> Answer:
+        address = self.field if self.field.type == "ip" else self.schema.companion(self.field, "ip")
+        if address is None:
+            raise self._refusal("a network needs an address", "map the field as ip, or add an ip sub-field")
+        return Within(address, test.network), ()
+
+    def _compare(self, test: Compare) -> Answer:
+        found: FieldType | None = self.field
+        if self.field.type not in NUMBERS:
+            found = next(filter(None, (self.schema.companion(self.field, kind) for kind in sorted(NUMBERS))), None)
+        if found is None:
+            raise self._refusal("its values would be compared as text", "add a numeric sub-field (double)")
+        return Bounded(found, test.operator, test.value), self._plain_numbers()
+
+
+def is_plain_number(literal: str) -> bool:
+    """Tell whether a number is written as JSON writes it in the fewest characters, with at most 15 digits."""
+    whole, dot, fraction = literal.removeprefix("-").partition(".")
+    digits = whole + fraction
+    if not (digits.isascii() and digits.isdigit() and whole) or len(digits) > 15 or literal in ("-0", "-"):
+        return False
+    return (whole == "0" or whole[0] != "0") and (not dot or (fraction != "" and fraction[-1] != "0"))
+
+
+def is_plain_address(literal: str) -> bool:
+    """Tell whether an address is written in its shortest form; case does not matter."""
+    try:
+        address = ip_address(literal)
+    except ValueError:
+        return False
+    return str(address) == literal.lower() and getattr(address, "ipv4_mapped", None) is None
