@@ -8,7 +8,6 @@ from textwrap import dedent
 from typing import Any
 
 import pytest
-
 from keytrail.cases import Case, load_cases, load_events
 from keytrail.data import packaged
 from keytrail.errors import CaseError, UsageError
@@ -70,7 +69,8 @@ def test_set_replaces_what_is_there(tmp_path: Path) -> None:
     record = patched(
         tmp_path,
         "set: {userIdentity.userName: mallory, resources.1.ARN: 'arn:3', "
-        "responseElements: {keyId: [k, null, 1.5]}, requestParameters.encryptionContext.aws:s3:arn: 'arn:aws:s3:::other'}",
+        "responseElements: {keyId: [k, null, 1.5]}, "
+        "requestParameters.encryptionContext.aws:s3:arn: 'arn:aws:s3:::other'}",
     )
     assert record == {
         **EVENT,
@@ -84,8 +84,7 @@ def test_set_replaces_what_is_there(tmp_path: Path) -> None:
 def test_add_gives_what_is_not_there_and_makes_its_parents(tmp_path: Path) -> None:
     record = patched(
         tmp_path,
-        "add: {errorCode: AccessDenied, a.b.c: true, responseElements.keyId: k, "
-        "tags.0.key: t, resources.2: {ARN: x}}",
+        "add: {errorCode: AccessDenied, a.b.c: true, responseElements.keyId: k, tags.0.key: t, resources.2: {ARN: x}}",
     )
     assert record == {
         **EVENT,

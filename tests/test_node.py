@@ -432,10 +432,13 @@ def test_credentials_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) 
     assert connect("http://localhost:9200", anonymous=True).client._headers.get("authorization") is None
 
 
-def test_a_certificate_file_that_is_not_there_is_a_named_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ELASTICSEARCH_CA_CERTS", "no-such.pem")
-    with pytest.raises(UsageError, match="ELASTICSEARCH_CA_CERTS names no file"):
-        connect("https://localhost:9200")
+def test_certificates_that_cannot_be_used_are_a_named_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "bad.pem").write_text("no certificate")
+    for name in ("bad.pem", "no-such.pem"):
+        monkeypatch.setenv("ELASTICSEARCH_CA_CERTS", str(tmp_path / name))
+        with pytest.raises(UsageError, match="ELASTICSEARCH_CA_CERTS cannot be used"):
+            connect("https://localhost:9200")
+        assert connect("http://localhost:9200")  # without TLS they do not matter
 
 
 def test_an_elasticsearch_that_is_not_there_is_a_named_error() -> None:

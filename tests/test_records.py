@@ -13,7 +13,6 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
-
 from keytrail.errors import RecordError
 from keytrail.records import MAX_KEPT, Reader, find_files
 
@@ -207,9 +206,7 @@ BAD = {
 
 
 @pytest.mark.parametrize(("content", "message"), BAD.values(), ids=BAD)
-def test_bad_content_is_named_and_the_other_files_are_read(
-    tmp_path: Path, content: bytes, message: str
-) -> None:
+def test_bad_content_is_named_and_the_other_files_are_read(tmp_path: Path, content: bytes, message: str) -> None:
     bad = write(tmp_path, "bad.json", content)
     ids, reader = read(bad, write(tmp_path, "good.json", document(2)))
     assert ids == ["0", "1"]
@@ -433,9 +430,7 @@ def test_empty_standard_input_is_reported() -> None:
 
 
 def test_a_pipe_that_stays_open_is_followed() -> None:
-    code = (
-        "from keytrail.records import Reader\nfor r in Reader(['-']): print(r.record['eventID'], flush=True)"
-    )
+    code = "from keytrail.records import Reader\nfor r in Reader(['-']): print(r.record['eventID'], flush=True)"
     process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     with process:
         assert process.stdin is not None

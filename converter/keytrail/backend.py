@@ -33,7 +33,7 @@ from sigma.types import (
 )
 
 from keytrail.errors import Refused
-from keytrail.lint import check_detections
+from keytrail.lint import check_detections, check_values
 from keytrail.resolved import (
     Boolean,
     Cidr,
@@ -46,6 +46,7 @@ from keytrail.resolved import (
     Number,
     Pattern,
     Regex,
+    Test,
     Wild,
     conjunction,
     disjunction,
@@ -111,6 +112,7 @@ class KeytrailBackend(Backend):
         """Return the one query of ``rule``: Sigma's list of conditions is an alert for each, so any of them."""
         detection = rule.detection
         check_detections(list(detection.detections), detection.condition)
+        check_values(detection.detections.values())
         if len(detection.condition) > 1:
             detection.condition = [" or ".join(f"({condition})" for condition in detection.condition)]
             detection.parsed_condition = [SigmaCondition(detection.condition[0], detection, detection.source)]
@@ -128,37 +130,46 @@ class KeytrailBackend(Backend):
     def _parts(self, cond: ConditionItem, state: ConversionState) -> list[Node]:
         return [self.convert_condition(part, state) for part in cond.args]
 
+    def _leaf(self, cond: ConditionFieldEqualsValueExpression, test: Test) -> Leaf:
+        """A leaf with the name that the rule gave the field before the pipeline changed it."""
+        sources = self.last_processing_pipeline.field_mappings.target_fields.get(cond.field, set())
+        named = sorted(source for source in sources if source)
+        if len(named) > 1:
+            both = " and ".join(named)
+            raise Refused(f"{both} are both kept in {cond.field}, where they cannot be told apart", field=named[0])
+        return Leaf(cond.field, test, named[0] if named else cond.field)
+
     def convert_condition_field_eq_val_str(
         self, cond: ConditionFieldEqualsValueExpression, state: ConversionState
     ) -> Node:
         assert isinstance(cond.value, SigmaString)
-        return Leaf(cond.field, pattern(cond.value))
+        return self._leaf(cond, pattern(cond.value))
 
     def convert_condition_field_eq_val_str_case_sensitive(
         self, cond: ConditionFieldEqualsValueExpression, state: ConversionState
     ) -> Node:
         assert isinstance(cond.value, SigmaString)
-        return Leaf(cond.field, pattern(cond.value, cased=True))
+        return self._leaf(cond, pattern(cond.value, cased=True))
 
     def convert_condition_field_eq_val_num(
         self, cond: ConditionFieldEqualsValueExpression, state: ConversionState
     ) -> Node:
         assert isinstance(cond.value, SigmaNumber)
-        return Leaf(cond.field, Number(cond.value.number))
+        return self._leaf(cond, Number(cond.value.number))
 
     def convert_condition_field_eq_val_bool(
         self, cond: ConditionFieldEqualsValueExpression, state: ConversionState
     ) -> Node:
         assert isinstance(cond.value, SigmaBool)
-        return Leaf(cond.field, Boolean(cond.value.boolean))
+        return self._leaf(cond, Boolean(cond.value.boolean))
 
     def convert_condition_field_eq_val_null(
         self, cond: ConditionFieldEqualsValueExpression, state: ConversionState
     ) -> Node:
-        return Not(Leaf(cond.field, Exists()))
+        return Not(self._leaf(cond, Exists()))
 
     def convert_condition_field_exists(self, cond: ConditionFieldEqualsValueExpression, state: ConversionState) -> Node:
-        return Leaf(cond.field, Exists())
+        return self._leaf(cond, Exists())
 
     convert_condition_field_not_exists = convert_condition_field_eq_val_null
 
@@ -170,8 +181,8 @@ class KeytrailBackend(Backend):
         if value.contains_placeholder():
             raise Refused(f"the regular expression on {cond.field} has a placeholder without a value", field=cond.field)
         flags = SigmaRegularExpressionFlag
-        return Leaf(
-            cond.field,
+        return self._leaf(
+            cond,
             Regex(
                 value.regexp.to_plain_regex(),
                 ignore_case=flags.IGNORECASE in value.flags,
@@ -184,20 +195,20 @@ class KeytrailBackend(Backend):
         self, cond: ConditionFieldEqualsValueExpression, state: ConversionState
     ) -> Node:
         assert isinstance(cond.value, SigmaCIDRExpression)
-        return Leaf(cond.field, Cidr(cond.value.network))
+        return self._leaf(cond, Cidr(cond.value.network))
 
     def convert_condition_field_compare_op_val(
         self, cond: ConditionFieldEqualsValueExpression, state: ConversionState
     ) -> Node:
         assert isinstance(cond.value, SigmaCompareExpression)
-        return Leaf(cond.field, Compare(cond.value.op.name.lower(), cond.value.number.number))
+        return self._leaf(cond, Compare(cond.value.op.name.lower(), cond.value.number.number))
 
     def convert_condition_field_eq_field(
         self, cond: ConditionFieldEqualsValueExpression, state: ConversionState
     ) -> Node:
         value = cond.value
         assert isinstance(value, SigmaFieldReference)
-        return Leaf(cond.field, FieldReference(value.field, value.starts_with, value.ends_with))
+        return self._leaf(cond, FieldReference(value.field, value.starts_with, value.ends_with))
 
     def convert_condition_field_eq_val_timestamp_part(
         self, cond: ConditionFieldEqualsValueExpression, state: ConversionState

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import ssl
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -33,7 +34,7 @@ def connect(url: str, *, anonymous: bool = False) -> Cluster:
 
     Parameters: ``url`` is http(s)://host:port; ``anonymous`` sends no credentials. Otherwise they are taken
     from the environment: ELASTICSEARCH_API_KEY, or ELASTICSEARCH_USERNAME and ELASTICSEARCH_PASSWORD. TLS
-    certificates are always verified, against ELASTICSEARCH_CA_CERTS if that is set.
+    certificates are always verified, against those of ELASTICSEARCH_CA_CERTS if that is set.
 
     Errors: ``UsageError`` for a URL or variables that cannot be used.
     """
@@ -41,10 +42,12 @@ def connect(url: str, *, anonymous: bool = False) -> Cluster:
     options: dict[str, Any] = {} if anonymous else _credentials()
     authorities = os.environ.get("ELASTICSEARCH_CA_CERTS")
     if authorities and address.startswith("https:"):
-        if not os.path.exists(authorities):
-            hint = "give a file in PEM format"
-            raise UsageError("ELASTICSEARCH_CA_CERTS names no file", path=authorities, hint=hint)
-        options["ca_certs"] = authorities
+        try:
+            # The client would go on trusting the system's authorities beside these.
+            options["ssl_context"] = ssl.create_default_context(cafile=authorities)
+        except OSError as error:  # an SSLError is one
+            message = f"ELASTICSEARCH_CA_CERTS cannot be used: {error}"
+            raise UsageError(message, path=authorities, hint="name a file of certificates in PEM format") from error
     client = Elasticsearch(address, request_timeout=SECONDS, **options)
     return Cluster(client, address)
 

@@ -11,8 +11,8 @@ from sigma.exceptions import SigmaError
 from keytrail import query_dsl
 from keytrail.backend import KeytrailBackend, pipeline
 from keytrail.errors import KeytrailError, Refused, UsageError
+from keytrail.pack import Rule
 from keytrail.resolved import Node
-from keytrail.rules import Rule
 from keytrail.schemas import Schema
 from keytrail.verdict import Condition, Query
 
@@ -67,7 +67,7 @@ class Conversion:
         shape: dict[str, Any] = {"rule_id": self.rule.id, "rule": self.rule.stem, "schema": self.schema.name}
         shape["verdict"] = self.verdict
         if self.query is None:
-            return {**shape, "reason": str(self.error)}
+            return {**shape, "reason": self.error.message if self.error is not None else None}
         return {**shape, "conditions": [part.as_dict() for part in self.conditions], "query": self.query.body}
 
 

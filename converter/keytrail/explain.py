@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from keytrail import reference
+from keytrail.pack import Rule
 from keytrail.paths import exists, values
-from keytrail.rules import Rule
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from typing import Any
 from keytrail.convert import convert
 from keytrail.engine import Predicate, compile_query
 from keytrail.errors import Refused, UsageError
+from keytrail.pack import LEVELS, Rule
 from keytrail.records import Reader
-from keytrail.rules import LEVELS, Rule
 from keytrail.schemas import Schema
 
 

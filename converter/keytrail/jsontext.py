@@ -13,7 +13,8 @@ from keytrail.errors import RecordError
 # Far more than any CloudTrail record has (about 10), and few enough for functions that recurse by level.
 MAX_DEPTH = 100
 
-_TOO_DEEP = ("depth limit", "recursion limit")
+# orjson has worded it differently from version to version.
+_TOO_DEEP = ("depth", "recursion")
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _BEFORE, _AFTER = 37, 39
 # A string (group 1 is empty when it has no end) or a bracket. Whatever the input, no byte is looked at twice.

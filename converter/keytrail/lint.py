@@ -6,6 +6,9 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 
+from sigma.modifiers import SigmaBase64OffsetModifier
+from sigma.rule.detection import SigmaDetection, SigmaDetectionItem
+
 from keytrail.errors import RuleError
 
 KEYWORDS = frozenset({"and", "or", "not", "of", "1", "any", "all", "them"})
@@ -36,6 +39,22 @@ def check_detections(names: Sequence[str], conditions: Iterable[str]) -> None:
                 raise RuleError(
                     f"the condition names {name!r}, which the rule does not define", hint=f"defined: {', '.join(names)}"
                 )
+
+
+def check_values(detections: Iterable[SigmaDetection | SigmaDetectionItem]) -> None:
+    """Check the values of a rule's detections.
+
+    Raises :class:`RuleError` for ``base64offset`` of a value with non-ASCII characters, whose length pySigma counts in
+    characters where base64 counts bytes: two of its three patterns are wrong then.
+    """
+    for part in detections:
+        if isinstance(part, SigmaDetection):
+            check_values(part.detection_items)
+        elif SigmaBase64OffsetModifier in part.modifiers and not str(part.original_value).isascii():
+            raise RuleError(
+                f"pySigma encodes the non-ASCII value of {part.field}|base64offset wrongly",
+                hint="write the three encoded forms out, with |contains",
+            )
 
 
 def _check_depth(tokens: Sequence[str]) -> None:

@@ -227,8 +227,7 @@ class Node:
 
 
 def main(arguments: list[str]) -> None:
-    """Run a node in this process until the standard input ends; JSON lines on the standard output say how it
-    goes.
+    """Run a node in this process until the standard input ends; JSON lines on the standard output tell how it goes.
 
     Parameters: ``arguments`` are the version, the folder for the jars, the port (0: any free one) and, if
     wanted, the folder for the data, which is deleted in the end.
@@ -272,9 +271,7 @@ def _channel() -> jars.Tell:
 
 
 def _watch(folder: Path, up: threading.Event, over: threading.Event) -> None:
-    """Wait for the end of the standard input, or of the parent (a fork of it may hold the pipe); then end
-    all.
-    """
+    """Wait for the end of the standard input, or of the parent (a fork of it may hold the pipe); then end all."""
     parent = os.getppid()
     while os.getppid() == parent:
         if select.select([0], [], [], 1)[0] and not os.read(0, 4096):

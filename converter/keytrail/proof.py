@@ -6,24 +6,25 @@ either a named condition of an "exact if" is false for that very event, or it is
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from keytrail import reference
 from keytrail.cases import Case
-from keytrail.cluster import Cluster
 from keytrail.convert import Conversion, convert
 from keytrail.engine import compile_query, utf16_length
 from keytrail.errors import ClusterError, KeytrailError
 from keytrail.java_map import is_plain
-from keytrail.paths import leaves, text, values
-from keytrail.rules import Rule
-from keytrail.schemas import Schema
+from keytrail.pack import Rule
+from keytrail.paths import text, values
+from keytrail.schemas import Schema, java
 from keytrail.typed import is_plain_address, is_plain_number
 from keytrail.verdict import Condition
+
+if TYPE_CHECKING:
+    from keytrail.cluster import Cluster
 
 Queries = Mapping[str, Mapping[str, Any]]
 Hits = dict[str, frozenset[str]]
@@ -101,6 +102,19 @@ class Report:
     def ok(self) -> bool:
         """Nothing failed, and there was something to check."""
         return not self.failures and self.cases > 0 and self.checks.total() > 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the report as JSON has it."""
+        return {
+            "ok": self.ok,
+            "cases": self.cases,
+            "checks": [
+                {"schema": key[0], "engine": key[1], "checks": count, "outside_condition": self.outside[key]}
+                for key, count in sorted(self.checks.items())
+            ],
+            "verdicts": [made.as_dict() for made in self.conversions],
+            "failures": [failure.as_dict() for failure in self.failures],
+        }
 
 
 @dataclass(frozen=True)
@@ -201,32 +215,26 @@ def _check_engine(
 
 def holds(condition: Condition, schema: Schema, record: Mapping[str, Any]) -> bool:
     """Tell whether a named condition is so for one record."""
-    rule_field = schema.rule_name(condition.field)
-    parent = next(iter(_at(record, rule_field)), None)
     limit = condition.limit or 0
-    if condition.kind == "plain_map":
-        return is_plain(parent)
-    if condition.kind == "map_not_longer":
-        return _printed(parent) <= limit
-    if condition.kind == "kept_whole":
-        return len(json.dumps(parent, ensure_ascii=False)) < limit
+    if condition.kind == "own_place":
+        return schema.shared[condition.field][1](record)
+    if condition.kind == "kept":
+        return not schema.dropped & set(map(text, values(record, condition.field)))
+    if condition.kind in _MAP_CONDITIONS:
+        return _MAP_CONDITIONS[condition.kind](record.get(condition.field), limit)
     test = _VALUE_CONDITIONS[condition.kind]
-    return all(test(text(value), limit) for value in values(record, rule_field))
+    return all(test(text(value), limit) for value in values(record, condition.field))
 
 
+_MAP_CONDITIONS: dict[str, Callable[[object, int], bool]] = {
+    "plain_map": lambda node, limit: is_plain(node),
+    "map_not_longer": lambda node, limit: java.length(java.text(node)) <= limit,
+    "kept_whole": lambda node, limit: java.length(java.text(node)) < limit,
+}
 _VALUE_CONDITIONS: dict[str, Callable[[str, int], bool]] = {
-    "not_empty": lambda value, limit: value != "",
     "not_longer": lambda value, limit: utf16_length(value) <= limit,
     "plain_case": lambda value, limit: not {"\u212a", "\u0130"} & set(value),
+    "plain_truth": lambda value, limit: value in ("true", "false"),
     "plain_number": lambda value, limit: is_plain_number(value),
     "plain_address": lambda value, limit: is_plain_address(value),
 }
-
-
-def _at(record: Mapping[str, Any], path: str) -> list[object]:
-    return [record[path]] if path in record else []
-
-
-def _printed(node: object) -> int:
-    """At least as many characters as Java prints for the object."""
-    return sum(len(path) + 4 + utf16_length(str(value)) for path, value in leaves(node))

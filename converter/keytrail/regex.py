@@ -51,7 +51,8 @@ def to_lucene(regex: Regex, excluded: str = "") -> str:
     """Return the Lucene expression that matches a whole value just when ``regex`` is found in it.
 
     ``excluded`` are characters that the value is known not to have, and that no part of the expression may match: it
-    can then stand within a longer expression, where these characters mark the value's ends. Raises :class:`Refused` for what Lucene cannot say.
+    can then stand within a longer expression, where these characters mark the value's ends. Raises :class:`Refused`
+    for what Lucene cannot say.
     """
     if regex.multiline and any(sign in regex.pattern for sign in "^$"):
         raise Refused("anchors at every line (the modifier m) have no form in Lucene")

@@ -13,8 +13,8 @@ from rich.table import Table
 from keytrail.convert import Conversion
 from keytrail.explain import Explanation
 from keytrail.hunt import Hit
+from keytrail.pack import LEVELS, Rule
 from keytrail.proof import Report
-from keytrail.rules import LEVELS, Rule
 
 _COLOURS = {
     "critical": "bold red",
@@ -33,7 +33,7 @@ MOST_ROWS = 40
 def console(*, stderr: bool = False) -> Console:
     """Return a console that writes plain text of a fixed width where it is not a terminal."""
     stream = sys.stderr if stderr else sys.stdout
-    return Console(stderr=stderr, width=None if stream.isatty() else 132, highlight=False, soft_wrap=False)
+    return Console(stderr=stderr, width=None if stream.isatty() else 160, highlight=False, soft_wrap=False)
 
 
 def safe(value: object) -> str:
@@ -168,3 +168,10 @@ def explanation_tree(found: Explanation, say: Callable[[str], None]) -> None:
 
 def _mark(held: bool) -> str:
     return "[green]✓[/]" if held else "[red]✗[/]"
+
+
+def show_verdicts(conversions: Sequence[Conversion], out: Console) -> None:
+    """Print the verdicts, and what they depend on."""
+    out.print(verdict_table(conversions))
+    if any(made.verdict != "exact" for made in conversions):
+        out.print(why_table(conversions))

@@ -7,6 +7,10 @@ from enum import Enum
 from ipaddress import IPv4Network, IPv6Network
 from typing import Union
 
+import re2
+
+from keytrail.folding import fold
+
 
 class Wild(Enum):
     """The two wildcards of a Sigma string."""
@@ -89,10 +93,11 @@ Test = Union[Pattern, Number, Boolean, Exists, Regex, Cidr, Compare, FieldRefere
 
 @dataclass(frozen=True)
 class Leaf:
-    """One test of one field; ``field`` is the index's name."""
+    """One test of one field; ``field`` is the index's name, ``rule_field`` the rule's."""
 
     field: str
     test: Test
+    rule_field: str
 
 
 @dataclass(frozen=True)
@@ -134,3 +139,21 @@ def disjunction(children: list[Node]) -> Node:
 def negation(child: Node) -> Node:
     """Return the opposite of ``child``."""
     return child.child if isinstance(child, Not) else Not(child)
+
+
+def passes(test: Test, value: str) -> bool:
+    """Tell whether a string passes a test of its text or existence; a test of a number or an address, none does."""
+    if isinstance(test, Exists):
+        return True
+    if isinstance(test, Boolean):
+        return False
+    if isinstance(test, Regex):
+        flags = "".join(flag for flag, on in (("i", test.ignore_case), ("s", test.dotall)) if on)
+        return re2.search(f"(?{flags}){test.pattern}" if flags else test.pattern, value) is not None
+    if isinstance(test, Pattern):
+        letters = [part if isinstance(part, Wild) else part if test.cased else fold(part) for part in test.parts]
+        expression = "".join(
+            {Wild.MANY: ".*", Wild.ONE: "."}[part] if isinstance(part, Wild) else re2.escape(part) for part in letters
+        )
+        return re2.fullmatch(f"(?s){expression}", value if test.cased else fold(value)) is not None
+    return False

@@ -30,6 +30,7 @@ from keytrail.resolved import (
     Regex,
     Test,
     Wild,
+    passes,
 )
 from keytrail.schemas import Schema
 from keytrail.verdict import Condition, Strays
@@ -142,29 +143,29 @@ def _leaf(leaf: Leaf, schema: Schema, *, negated: bool) -> Answer:
     if found is None:
         if isinstance(leaf.test, Exists) and schema.mapping.is_object(leaf.field):
             question: Typed = Has(leaf.field)
-            conditions = _stored_empty(schema, leaf.field)
+            conditions: tuple[Condition, ...] = ()
         else:
             raise _unusable(leaf, schema)
     else:
-        question, conditions = _Asker(found, schema).ask(leaf.test)
+        question, conditions = _Asker(found, schema, leaf.rule_field).ask(leaf.test)
     if negated:
-        conditions = tuple(_turned(condition, leaf, schema) for condition in conditions)
+        conditions = tuple(_turned(condition, leaf) for condition in conditions)
     return question, conditions
 
 
-def _turned(condition: Condition, leaf: Leaf, schema: Schema) -> Condition:
+def _turned(condition: Condition, leaf: Leaf) -> Condition:
     """The condition of a leaf under ``not``: what the leaf would add, its negation would miss, and that is refused."""
     if condition.strays is not Strays.MISSES:
-        name = schema.rule_name(leaf.field)
-        raise Refused(f"{name}: under 'not' the query would miss events unless {condition.text}", field=leaf.field)
+        what = f"under 'not' the query would miss events unless {condition.text}"
+        raise Refused(f"{leaf.rule_field}: {what}", field=leaf.rule_field)
     return replace(condition, strays=condition.strays.negated())
 
 
 def _unusable(leaf: Leaf, schema: Schema) -> Exception:
-    name = schema.rule_name(leaf.field)
+    name = leaf.rule_field
     if schema.mapping.is_object(leaf.field):
-        return Refused(f"{name} is an object in schema {schema.name}: it has no value of its own", field=leaf.field)
-    return UnmappedField(f"schema {schema.name} has no field {leaf.field!r} (the rule's {name!r})", field=leaf.field)
+        return Refused(f"{name} is an object in schema {schema.name}: it has no value of its own", field=name)
+    return UnmappedField(f"schema {schema.name} has no field {leaf.field!r} (the rule's {name!r})", field=name)
 
 
 _CHOSEN = ("requestParameters", "userAgent", "tlsDetails.clientProvidedHostHeader", "additionalEventData")
@@ -180,14 +181,6 @@ def _breaker(rule_field: str) -> str:
     return "AWS writes this value"
 
 
-def _stored_empty(schema: Schema, index_field: str) -> tuple[Condition, ...]:
-    if not schema.drops_empty:
-        return ()
-    name = schema.rule_name(index_field)
-    text = f"{name} is never an empty string ({schema.name} does not keep those)"
-    return (Condition("not_empty", index_field, text, _breaker(name), Strays.MISSES),)
-
-
 def _is_anything(pattern: Pattern) -> bool:
     return bool(pattern.parts) and all(part is Wild.MANY for part in pattern.parts)
 
@@ -195,9 +188,10 @@ def _is_anything(pattern: Pattern) -> bool:
 class _Asker:
     """Turns a test of one field into primitives."""
 
-    def __init__(self, found: FieldType, schema: Schema) -> None:
+    def __init__(self, found: FieldType, schema: Schema, rule_field: str) -> None:
         self.field = found
         self.schema = schema
+        self.rule_field = rule_field
 
     def ask(self, test: Test) -> Answer:
         askers: dict[type, Callable[[Any], Answer]] = {
@@ -213,16 +207,31 @@ class _Asker:
         if not self.field.searchable:
             raise self._refusal("the index keeps it without making it searchable", "map it with index: true")
         question, conditions = askers[type(test)](test)
-        return question, (*conditions, *self._kept_whole(question))
+        return question, (*conditions, *self._shared(), *self._dropped(test), *self._kept_whole(question))
 
     def _refusal(self, what: str, hint: str | None = None) -> Refused:
-        name = self.schema.rule_name(self.field.name)
+        name = self.rule_field
         kind = "key of a flattened field" if self.field.root else self.field.type
-        return Refused(f"{name} ({self.field.name}, {kind}): {what}", field=self.field.name, hint=hint)
+        return Refused(f"{name} ({self.field.name}, {kind}): {what}", field=name, hint=hint)
 
     def _condition(self, kind: str, text: str, strays: Strays, limit: int | None = None) -> Condition:
-        name = self.schema.rule_name(self.field.source)
-        return Condition(kind, self.field.source, text.format(name=name), _breaker(name), strays, limit)
+        name = self.rule_field
+        return Condition(kind, name, self.field.source, f"{name} {text}", _breaker(name), strays, limit)
+
+    def _shared(self) -> tuple[Condition, ...]:
+        """The field's place in the index holds something else in some events."""
+        found = self.schema.shared.get(self.rule_field)
+        return () if found is None else (self._condition("own_place", found[0], Strays.BOTH),)
+
+    def _dropped(self, test: Test) -> tuple[Condition, ...]:
+        """Some values are not kept at all, and a test that one of them passes then fails."""
+        lost = sorted(value for value in self.schema.dropped if passes(test, value))
+        if not lost:
+            return ()
+        if isinstance(test, Pattern) and test.literal is not None:
+            raise self._refusal(f"schema {self.schema.name} does not keep the value {test.literal!r}")
+        shown = ", ".join(map(repr, lost))
+        return (self._condition("kept", f"is never {shown} ({self.schema.name} does not keep those)", Strays.MISSES),)
 
     def _kept_whole(self, question: Typed) -> tuple[Condition, ...]:
         """A flattened field is left out when the object is too large, and every test of a key then fails."""
@@ -231,28 +240,27 @@ class _Asker:
         if limit is None or question == Nothing():
             return ()
         parent = self.schema.rule_name(root)
-        text = f"{parent} has fewer than {limit:,} characters of JSON (the index leaves it out otherwise)"
-        return (Condition("kept_whole", root, text, _breaker(parent), Strays.MISSES, limit),)
+        text = f"{parent} prints as fewer than {limit:,} characters (the index leaves it out otherwise)"
+        return (Condition("kept_whole", parent, root, text, _breaker(parent), Strays.MISSES, limit),)
 
     def _too_long(self) -> tuple[Condition, ...]:
         limit = self.field.ignore_above
         if limit is None:
             return ()
-        text = f"{{name}} is never longer than {limit:,} characters (the index does not search those)"
+        text = f"is never longer than {limit:,} characters (the index does not search those)"
         return (self._condition("not_longer", text, Strays.MISSES, limit),)
 
     # -- existence ----------------------------------------------------------------------------------------------
 
     def _exists(self, _: Exists) -> Answer:
-        conditions = _stored_empty(self.schema, self.field.source)
         if self.field.has_null_value:
             raise self._refusal("null_value makes an absent value look present")
         if self.field.type == "flattened":
-            return Has(self.field.name), (*conditions, *self._too_long())
+            return Has(self.field.name), self._too_long()
         if self.field.type == "text":
-            return self._text_exists(), conditions
+            return self._text_exists(), ()
         # A value that the index does not take exists all the same: its field's name is in _ignored.
-        return AnyOf((Has(self.field.name), Ignored(self.field.name))), conditions
+        return AnyOf((Has(self.field.name), Ignored(self.field.name))), ()
 
     def _text_exists(self) -> Typed:
         """An empty string has no words, and exists for a keyword sibling alone."""
@@ -284,14 +292,14 @@ class _Asker:
         if sibling is None:
             hint = "add a keyword sub-field"
             raise self._refusal("the index holds words, not the value: nothing but existence can be asked", hint)
-        return _Asker(sibling, self.schema)
+        return _Asker(sibling, self.schema, self.rule_field)
 
     def _keyword(self, test: Pattern) -> Answer:
         literal = test.literal
+        if self.field.type == "flattened" and self.field.root is None:
+            raise self._refusal("it holds an object, which has no value of its own", "name one of its keys")
         if _is_anything(test):
             return self._exists(Exists())
-        if literal == "" and self.schema.drops_empty:
-            raise self._refusal(f"schema {self.schema.name} does not keep empty strings")
         limit = self.field.ignore_above
         if limit is not None and sum(len(part) for part in test.parts if isinstance(part, str)) > limit:
             raise self._refusal(f"the value is longer than the {limit:,} characters that the index keeps")
@@ -309,7 +317,7 @@ class _Asker:
             raise self._refusal(f"what the normalizer {self.field.normalizer!r} makes of a value is not known here")
         if test.cased:
             raise self._refusal("the normalizer has made all letters small, so case cannot be asked")
-        text = "{name} never has the letters \u212a (Kelvin sign) or \u0130"
+        text = "never has the letters \u212a (Kelvin sign) or \u0130"
         return (self._condition("plain_case", text, Strays.ADDS),)
 
     def _java_map(self, test: Pattern | Regex) -> Answer:
@@ -321,17 +329,17 @@ class _Asker:
         expression = java_map_expression(test, self.field.name[len(root) + 1 :], keyword.name)
         parent = self.schema.rule_name(root)
         plain = f"{parent} is plain: no comma, brace or bracket inside, objects two deep at most, no list of objects"
-        conditions = [Condition("plain_map", root, plain, _breaker(parent), Strays.BOTH)]
+        conditions = [Condition("plain_map", parent, root, plain, _breaker(parent), Strays.BOTH)]
         if keyword.ignore_above is not None:
             text = f"{parent} prints as at most {keyword.ignore_above:,} characters"
             strays, limit = Strays.MISSES, keyword.ignore_above
-            conditions.append(Condition("map_not_longer", root, text, _breaker(parent), strays, limit))
+            conditions.append(Condition("map_not_longer", parent, root, text, _breaker(parent), strays, limit))
         return Expression(keyword, expression), tuple(conditions)
 
     def _regex(self, test: Regex) -> Answer:
         if self.field.type == "text":
             return self._sibling().ask(test)
-        if self.field.root is not None:
+        if self.field.type == "flattened":
             return self._java_map(test)
         if self.field.type == "keyword" and self.field.normalizer is None:
             return Expression(self.field, regex.to_lucene(test)), self._too_long()
@@ -344,7 +352,7 @@ class _Asker:
     # -- numbers, truth values, addresses -----------------------------------------------------------------------
 
     def _plain_numbers(self) -> tuple[Condition, ...]:
-        text = "{name} is always a number written plainly (7, not 7.0, 007 or 7e0; at most 15 digits)"
+        text = "is always a number written plainly (7, not 7.0, 007 or 7e0; at most 15 digits)"
         return (self._condition("plain_number", text, Strays.BOTH),)
 
     def _number(self, test: Number) -> Answer:
@@ -369,15 +377,14 @@ class _Asker:
                 return self._exists(Exists())
             raise self._refusal("a wildcard has no meaning on true and false", "map the field as keyword")
         literal = test.literal if test.cased else test.literal.lower()
-        if literal == "false":
-            text = "{name} is never an empty string (the index reads it as false)"
-            return Equals(self.field, False), (self._condition("not_empty", text, Strays.ADDS),)
-        if not literal:
-            raise self._refusal("the index reads an empty string as false", "map the field as keyword")
-        return (Equals(self.field, True) if literal == "true" else Nothing()), ()
+        text = "is always true or false (the index reads an empty string as false)"
+        conditions = (self._condition("plain_truth", text, Strays.BOTH),)
+        if literal not in ("true", "false"):
+            return Nothing(), conditions
+        return Equals(self.field, literal == "true"), conditions
 
     def _address_literal(self, literal: str) -> Answer:
-        text = "{name} is always an address in its shortest form (not ::ffff:10.0.0.1)"
+        text = "is always an address in its shortest form (not ::ffff:10.0.0.1)"
         conditions = (self._condition("plain_address", text, Strays.BOTH),)
         return (Equals(self.field, literal) if is_plain_address(literal) else Nothing()), conditions
 

@@ -23,12 +23,13 @@ class Strays(Enum):
 class Condition:
     """Something that must be so in the data for a query to mean just what its rule says.
 
-    ``kind`` names it for machines, with ``field`` (the index's) and ``limit``; ``text`` says it to people;
-    ``breaker`` says who can break it; ``strays`` what the query does to the events for which it is broken.
+    ``kind`` names it for machines, with ``field`` (the rule's), ``index_field`` and ``limit``; ``text`` says it to
+    people; ``breaker`` says who can break it; ``strays`` what the query does to the events for which it is broken.
     """
 
     kind: str
     field: str
+    index_field: str
     text: str
     breaker: str
     strays: Strays
@@ -36,7 +37,13 @@ class Condition:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the condition as JSON has it."""
-        shape = {"kind": self.kind, "field": self.field, "text": self.text, "breaker": self.breaker}
+        shape = {
+            "kind": self.kind,
+            "field": self.field,
+            "index_field": self.index_field,
+            "text": self.text,
+            "breaker": self.breaker,
+        }
         return {**shape, "strays": self.strays.value} | ({} if self.limit is None else {"limit": self.limit})
 
 

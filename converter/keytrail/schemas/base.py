@@ -18,10 +18,11 @@ class Schema:
 
     Parameters: ``names`` and ``prefixes`` lead from a rule's field (a path in the CloudTrail record) to the index's
     field; ``body`` is what ``PUT /index`` takes; ``document`` makes of a record the document that such an index holds.
-    ``drops_empty`` says that ``""`` is not stored. ``java_maps`` leads from a flattened field to the keyword field that
-    holds the same object as Java prints a map, and ``size_limits`` gives the number of characters of JSON from which
-    on a flattened field is left out. ``companions`` leads from a field to others that hold the same value in another
-    type: ``{"source.address": {"ip": "source.ip"}}``.
+    ``dropped`` are the strings that are not stored. ``shared`` leads from a rule's field whose place in the index can
+    hold something else to what must be so of a record, in words and as a test. ``java_maps`` leads from a flattened
+    field to the keyword field that holds the same object as Java prints a map, and ``size_limits`` gives the length of
+    that text from which on a flattened field is left out. ``companions`` leads from a field to others that hold the
+    same value in another type: ``{"source.address": {"ip": "source.ip"}}``.
     """
 
     name: str
@@ -31,7 +32,8 @@ class Schema:
     prefixes: Mapping[str, str]
     body: Mapping[str, Any]
     document: Callable[[Mapping[str, Any]], dict[str, Any]] = field(repr=False)
-    drops_empty: bool = False
+    dropped: frozenset[str] = frozenset()
+    shared: Mapping[str, tuple[str, Callable[[Mapping[str, Any]], bool]]] = field(default_factory=dict)
     java_maps: Mapping[str, str] = field(default_factory=dict)
     size_limits: Mapping[str, int] = field(default_factory=dict)
     companions: Mapping[str, Mapping[str, str]] = field(default_factory=dict)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta, timezone
 from importlib import resources
 from typing import Any
@@ -37,9 +37,11 @@ PAYLOADS = {
 # Values that the pipeline takes for "no value", wherever they stand in the record.
 DROPPED = frozenset({"", "-", "none"})
 SIZE_LIMIT = 32766  # UTF-16 code units of the Java text, from which on the flattened copy is left out
-# An index refuses a document with more bytes in a flattened leaf and its path, or more nested objects.
+# An index refuses a document with more bytes in a term or in a flattened leaf and its path, or more nested objects.
 TERM_LIMIT = 32766
 DEPTH_LIMIT = 20
+# Keywords without ignore_above: the template for `*.name` and user agents in ecs@mappings sets none.
+UNLIMITED = ("cloud.service.name", "group.name", "user.name", "user.target.name", "user_agent.original")
 
 NAMES: dict[str, str] = {
     "eventVersion": TRAIL + "event_version",
@@ -117,17 +119,6 @@ SINCE_6_22: dict[str, str] = {
     + "web_id_federation_data.federated_provider",
 }
 # An index field may hold another of the record's fields instead; the rule's field is the one it holds when …
-HOLDS_WHEN: dict[str, str] = {
-    "eventTime": "it is an ISO 8601 time (@timestamp is the time of arrival otherwise)",
-    "userIdentity.sessionContext.attributes.creationDate": "it is an ISO 8601 time",
-    "userIdentity.userName": "userIdentity.type is neither AssumedRole nor FederatedUser (user.name is the "
-    "session issuer's then) and the event no UserAuthentication (it is additionalEventData.UserName then)",
-    "userIdentity.sessionContext.sessionIssuer.userName": "userIdentity.type is AssumedRole or FederatedUser",
-    "userIdentity.principalId": "there is one (user.id can be onBehalfOf.userId otherwise)",
-    "userIdentity.accountId": "there is one (cloud.account.id is recipientAccountId otherwise)",
-    "additionalEventData.UserName": "the event is no UserAuthentication (it is moved to user.name then)",
-}
-
 _CHANGED = {
     "eventTime",
     "eventName",
@@ -168,6 +159,9 @@ def document(record: Mapping[str, Any]) -> dict[str, Any]:
     _put(made, TRAIL + "resources", _resources(kept.get("resources")))
     _put(made, "event.kind", "event")
     _put(made, "event.outcome", _outcome(kept))
+    for target in UNLIMITED:
+        if _overlong(_at(made, target)):
+            _put(made, target, [])
     return made
 
 
@@ -279,6 +273,11 @@ def _fitting(value: object) -> object:
     return _literal(value) if _is_scalar(value) else None
 
 
+def _overlong(value: object) -> bool:
+    texts = value if isinstance(value, list) else [value]
+    return any(isinstance(text, str) and len(text.encode("utf-8", "surrogatepass")) > TERM_LIMIT for text in texts)
+
+
 def _texts(value: object) -> object:
     fitting = _fitting(value)
     if isinstance(fitting, list):
@@ -354,6 +353,44 @@ def _body() -> dict[str, Any]:
     return body
 
 
+def _is_issued(record: Mapping[str, Any]) -> bool:
+    return _at(record, "userIdentity.type") in ("AssumedRole", "FederatedUser")
+
+
+def _is_authentication(record: Mapping[str, Any]) -> bool:
+    return record.get("eventName") == "UserAuthentication"
+
+
+def _has(path: str) -> Callable[[Mapping[str, Any]], bool]:
+    return lambda record: isinstance(_at(record, path), str) and _at(record, path) not in DROPPED
+
+
+# Rule fields whose place in the index holds something else in some events.
+SHARED: dict[str, tuple[str, Callable[[Mapping[str, Any]], bool]]] = {
+    "userIdentity.userName": (
+        "is asked of events that are no UserAuthentication and whose userIdentity.type is neither AssumedRole "
+        "nor FederatedUser (user.name is something else otherwise)",
+        lambda record: not _is_issued(record) and not _is_authentication(record),
+    ),
+    "userIdentity.sessionContext.sessionIssuer.userName": (
+        "is asked of events whose userIdentity.type is AssumedRole or FederatedUser "
+        "(user.name is userIdentity.userName otherwise)",
+        _is_issued,
+    ),
+    "userIdentity.principalId": (
+        "is there (user.id can be onBehalfOf.userId otherwise)",
+        _has("userIdentity.principalId"),
+    ),
+    "userIdentity.accountId": (
+        "is there (cloud.account.id is recipientAccountId otherwise)",
+        _has("userIdentity.accountId"),
+    ),
+    "additionalEventData.UserName": (
+        "is asked of events that are no UserAuthentication (it is moved to user.name then)",
+        lambda record: not _is_authentication(record),
+    ),
+}
+
 SCHEMA = Schema(
     name="ecs",
     title="Elastic's AWS integration, data stream aws.cloudtrail",
@@ -362,7 +399,8 @@ SCHEMA = Schema(
     prefixes=PREFIXES,
     body=_body(),
     document=document,
-    drops_empty=True,
+    dropped=DROPPED,
+    shared=SHARED,
     java_maps={FLATTENED + part: TRAIL + part for part in PAYLOADS.values()},
     size_limits={FLATTENED + part: SIZE_LIMIT for part in PAYLOADS.values()},
     companions={"source.address": {"ip": "source.ip"}},

@@ -1,0 +1,53 @@
+# Everything runs in .venv, which is made where it is missing. `make clean` removes it, say to change PYTHON.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help demo test lint docs queries clean
+
+help:
+	@echo "make demo     compile every rule, prove the queries on the fixtures, hunt in the sample logs"
+	@echo "make test     lint, and every test, those with a real Elasticsearch included"
+	@echo "make lint     ruff and mypy"
+	@echo "make docs     write the generated documents again: docs/commands.md and docs/schemas.md"
+	@echo "make queries  write the expected queries again: fixtures/queries"
+	@echo "make clean    remove .venv and what building leaves behind"
+	@echo "PYTHON=python3.12 chooses the interpreter (3.10 or newer)"
+
+demo: $(VENV)/.demo
+	@$(BIN)/keytrail demo
+
+test: lint
+	@$(BIN)/python -m pytest
+
+lint: $(VENV)/.test
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+
+docs: $(VENV)/.demo
+	@$(BIN)/python docs/generate.py
+
+# Exit code 1 only says that a rule is refused, which is written down like a query.
+queries: $(VENV)/.demo
+	@rm -rf fixtures/queries
+	@for schema in $$($(BIN)/python -c 'import keytrail.schemas; print(*keytrail.schemas.SCHEMAS)'); do \
+		$(BIN)/keytrail convert --schema $$schema --format json -o fixtures/queries/query-dsl/$$schema || test $$? = 1; \
+	done
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info
+
+$(VENV)/pyvenv.cfg:
+	@$(PYTHON) -c 'import sys; sys.exit("Keytrail needs Python 3.10 or newer" if sys.version_info < (3, 10) else 0)'
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: setup.cfg pyproject.toml | $(VENV)/pyvenv.cfg
+	@echo "installing Keytrail into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/.test: setup.cfg pyproject.toml | $(VENV)/pyvenv.cfg
+	@echo "installing Keytrail with everything that its tests need into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[elasticsearch,test,lint]'
+	@touch $@ $(VENV)/.demo

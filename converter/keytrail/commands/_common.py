@@ -1,0 +1,102 @@
+"""What the commands share: errors, exit codes, examples in the help, finding the rules that are meant."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from functools import wraps
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import click
+
+from keytrail import render
+from keytrail.data import packaged
+from keytrail.errors import KeytrailError, UsageError
+from keytrail.pack import Pack, load_rules
+from keytrail.proof import Report
+
+FINE, DOES_NOT_HOLD, BAD_INPUT = 0, 1, 2
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def complain(error: object) -> None:
+    """Write one error to standard error, without control characters a log could have smuggled in."""
+    text = "".join(c if c.isprintable() or c == "\n" else f"\\x{ord(c):02x}" for c in str(error))
+    click.secho(f"error: {text}", fg="red", err=True)
+
+
+def named_errors(command: Command) -> Command:
+    """Turn the errors that Keytrail names into a message and exit code 2."""
+
+    @wraps(command)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return command(*args, **kwargs)
+        except KeytrailError as error:
+            complain(error)
+            sys.exit(BAD_INPUT)
+        except BrokenPipeError:
+            sys.stderr.close()
+            sys.exit(FINE)
+
+    return run  # type: ignore[return-value]
+
+
+class Examples(click.Command):
+    """A command whose help ends with examples, printed as they are written."""
+
+    def __init__(self, *args: Any, examples: Sequence[str] = (), **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.examples = examples
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Examples"):
+            for example in self.examples:
+                formatter.write(f"  {example}\n")
+
+
+def packs(names: Sequence[str], folder: Path | None = None) -> Pack:
+    """Return the rules that ``names`` mean: paths, or stems and ids of the pack's; none means all of them."""
+    home = folder or packaged("rules")
+    paths = [Path(name) for name in names if Path(name).suffix in (".yml", ".yaml") or Path(name).is_dir()]
+    stems = [name for name in names if Path(name) not in paths]
+    found = load_rules(paths) if paths else Pack()
+    if stems or not names:
+        whole = load_rules([home])
+        unknown = [stem for stem in stems if not any(stem in (rule.stem, rule.id) for rule in whole.rules)]
+        if unknown:
+            raise UsageError(
+                f"there is no rule {unknown[0]!r}", hint="'keytrail rules' lists them; a file ends in .yml"
+            )
+        found.rules += [rule for rule in whole.rules if not stems or {rule.stem, rule.id} & set(stems)]
+        found.errors += whole.errors
+    return found
+
+
+def finish(*codes: int) -> NoReturn:
+    """End with the most serious of the exit codes."""
+    sys.exit(max(codes, default=FINE))
+
+
+def print_json(value: object) -> None:
+    """Print ``value`` as JSON."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+FORMAT = click.option(
+    "--format", "style", type=click.Choice(["table", "json"]), default="table", show_default=True, help="What to print."
+)
+
+
+def show_report(report: Report) -> None:
+    """Print the proof as a table, failures last."""
+    out = render.console()
+    render.show_verdicts(report.conversions, out)
+    out.print(render.proof_table(report))
+    for failure in report.failures:
+        place = f"{failure.path}:{failure.line}: " if failure.path else ""
+        complain(f"{place}{failure.rule or 'all rules'}: {failure.pair} disagree: {failure.what}")
+    total = report.checks.total()
+    out.print(f"{report.cases:,} cases, {total:,} checks, {len(report.failures):,} failures")

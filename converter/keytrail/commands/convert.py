@@ -1,0 +1,78 @@
+"""``keytrail convert``: rules into queries, with their verdicts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from keytrail import render
+from keytrail.commands._common import (
+    BAD_INPUT,
+    DOES_NOT_HOLD,
+    FINE,
+    Examples,
+    complain,
+    finish,
+    named_errors,
+    packs,
+    print_json,
+)
+from keytrail.convert import TARGETS, convert
+from keytrail.files import write_text
+from keytrail.schemas import SCHEMAS, get_schema
+
+
+@click.command(
+    cls=Examples,
+    examples=[
+        "keytrail convert trail_key_disabled --schema ecs",
+        "keytrail convert --schema keytrail -o queries/",
+        "keytrail convert my-rules/ --schema ecs --format json",
+    ],
+)
+@click.argument("names", metavar="[RULE|FILE|DIR]...", nargs=-1)
+@click.option(
+    "--target", type=click.Choice(list(TARGETS)), default="query-dsl", show_default=True, help="Query language."
+)
+@click.option(
+    "--schema", type=click.Choice(list(SCHEMAS)), default="ecs", show_default=True, help="How the index is laid out."
+)
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path, file_okay=False), help="Write one .json a rule into this folder."
+)
+@click.option(
+    "--format",
+    "style",
+    type=click.Choice(["query", "json"]),
+    default="query",
+    show_default=True,
+    help="The query as the target takes it, or with rule, verdict and conditions.",
+)
+@named_errors
+def command(names: tuple[str, ...], target: str, schema: str, output: Path | None, style: str) -> None:
+    """Compile rules into queries, and say of each: exact, exact if, or refused and why.
+
+    Queries go to standard output or to -o, the verdicts to standard error. A refused rule makes the exit code 1.
+    """
+    pack = packs(names)
+    made = [convert(rule, get_schema(schema), target) for rule in pack.rules]
+    shapes = {one.rule.stem: one.as_dict() for one in made if style == "json" or one.query is not None}
+    if style == "query":
+        shapes = {stem: shape["query"] for stem, shape in shapes.items()}
+    if output is not None:
+        for stem, shape in shapes.items():
+            write_text(output / f"{stem}.json", json.dumps(shape, indent=2, ensure_ascii=False) + "\n")
+    elif style == "json":
+        print_json(list(shapes.values()))
+    else:
+        for shape in shapes.values():
+            print_json(shape)
+    for error in pack.errors:
+        complain(error)
+    if len(made) == 1 and made[0].error is not None:
+        complain(made[0].error)
+    elif made:
+        render.show_verdicts(made, render.console(stderr=True))
+    finish(BAD_INPUT if pack.errors else FINE, DOES_NOT_HOLD if any(one.query is None for one in made) else FINE)

@@ -1,0 +1,51 @@
+"""``keytrail demo``: the main job on what ships with the project."""
+
+from __future__ import annotations
+
+import click
+
+from keytrail.cases import load_cases, load_events
+from keytrail.commands._common import (
+    BAD_INPUT,
+    DOES_NOT_HOLD,
+    FINE,
+    FORMAT,
+    Examples,
+    complain,
+    finish,
+    named_errors,
+    packs,
+    print_json,
+    show_report,
+)
+from keytrail.commands.hunt import Output
+from keytrail.data import packaged
+from keytrail.hunt import Hunt
+from keytrail.proof import EmbeddedEngine, prove
+from keytrail.records import Reader
+from keytrail.schemas import SCHEMAS, get_schema
+
+
+@click.command(cls=Examples, examples=["keytrail demo"])
+@FORMAT
+@named_errors
+def command(style: str) -> None:
+    """Compile every rule for every schema, prove the queries on the fixtures, hunt in a sample of logs."""
+    pack = packs([])
+    fixtures = packaged("fixtures")
+    known = load_events(fixtures / "events")
+    report = prove(pack.rules, load_cases(fixtures / "cases", known), known, list(SCHEMAS.values()), [EmbeddedEngine()])
+    running = Hunt.prepare(pack.rules, get_schema("keytrail"))
+    reader = Reader([str(fixtures / "sample")])
+    hits = list(running.run(reader))
+    if style == "json":
+        read = {"files": reader.files, "records": reader.records, "bad": reader.bad_count}
+        print_json({"proof": report.as_dict(), "hits": [hit.as_dict() for hit in hits], "read": read})
+    else:
+        show_report(report)
+        output = Output("table")
+        output.hits = hits
+        output.close(running, reader, pack.rules)
+    for error in (*pack.errors, *reader.bad):
+        complain(error)
+    finish(BAD_INPUT if pack.errors or reader.bad_count else FINE, FINE if report.ok else DOES_NOT_HOLD)

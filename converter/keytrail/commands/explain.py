@@ -1,0 +1,43 @@
+"""``keytrail explain``: why an event matches a rule, or does not."""
+
+from __future__ import annotations
+
+import click
+
+from keytrail import render
+from keytrail.commands._common import (
+    BAD_INPUT,
+    DOES_NOT_HOLD,
+    FINE,
+    FORMAT,
+    Examples,
+    complain,
+    finish,
+    named_errors,
+    packs,
+    print_json,
+)
+from keytrail.explain import explain
+from keytrail.records import Reader
+
+
+@click.command(cls=Examples, examples=["keytrail explain trail_key_disabled event.json"])
+@click.argument("rule")
+@click.argument("event")
+@FORMAT
+@named_errors
+def command(rule: str, event: str, style: str) -> None:
+    """Say why the records in EVENT (a file, or -) match RULE or do not. Exit code 1 when none of them does."""
+    pack = packs([rule])
+    reader = Reader([event])
+    found = [explain(one, record.record) for one in pack.rules for record in reader]
+    for error in (*pack.errors, *reader.bad):
+        complain(error)
+    if style == "json":
+        print_json([one.as_dict() for one in found])
+    else:
+        out = render.console()
+        for one in found:
+            render.explanation_tree(one, lambda line: out.print(line, soft_wrap=True))
+    unread = bool(reader.bad_count or pack.errors or not found)
+    finish(BAD_INPUT if unread else FINE, FINE if any(one.matches for one in found) else DOES_NOT_HOLD)
