@@ -28,11 +28,16 @@ lint: $(VENV)/.test
 docs: $(VENV)/.demo
 	@$(BIN)/python docs/generate.py
 
+PAIRS = from keytrail.convert import TARGETS; from keytrail.schemas import SCHEMAS; \
+	print(*(f"{target}/{schema}" for target in TARGETS for schema in SCHEMAS))
+
 # Exit code 1 only says that a rule is refused, which is written down like a query.
 queries: $(VENV)/.demo
 	@rm -rf fixtures/queries
-	@for schema in $$($(BIN)/python -c 'import keytrail.schemas; print(*keytrail.schemas.SCHEMAS)'); do \
-		$(BIN)/keytrail convert --schema $$schema --format json -o fixtures/queries/query-dsl/$$schema || test $$? = 1; \
+	@for pair in $$($(BIN)/python -c '$(PAIRS)'); do \
+		echo "fixtures/queries/$$pair"; \
+		$(BIN)/keytrail convert --target $${pair%/*} --schema $${pair#*/} --format json -o fixtures/queries/$$pair \
+			2>$(VENV)/verdicts || test $$? = 1 || { cat $(VENV)/verdicts; exit 2; }; \
 	done
 
 clean:

@@ -139,7 +139,9 @@ def _ignored(kind: str, spec: Any, mapping: IndexMapping) -> Predicate:
     if kind != "term" or found is None or found.root is not None:
         raise UnsupportedQuery("_ignored can be asked for one field's name, with term")
     index = _indexer(found)
-    return lambda document: any(index(value) is None for value in values(document, found.source))
+    # An empty string in a number or a date is taken for no value, and not noted.
+    silent = "" if found.type in NUMBERS or found.type == "date" else None
+    return lambda document: any(index(value) is None and value != silent for value in values(document, found.source))
 
 
 # -- what the index holds of a value ------------------------------------------------------------------------------
@@ -163,7 +165,7 @@ def _indexer(found: FieldType) -> Callable[[Scalar], Indexed | None]:
     if found.type == "ip":
         return _address
     if found.type in ("text", "date"):
-        return text
+        return lambda value: text(value) or None
     raise UnsupportedQuery(f"the embedded engine has no field type {found.type!r} ({found.name})")
 
 

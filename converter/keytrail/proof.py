@@ -235,6 +235,8 @@ _VALUE_CONDITIONS: dict[str, Callable[[str, int], bool]] = {
     "not_longer": lambda value, limit: utf16_length(value) <= limit,
     "plain_case": lambda value, limit: not {"\u212a", "\u0130"} & set(value),
     "plain_truth": lambda value, limit: value in ("true", "false"),
+    "not_empty": lambda value, limit: value != "",
+    "whole_number": lambda value, limit: is_plain_number(value) and "." not in value,
     "plain_number": lambda value, limit: is_plain_number(value),
     "plain_address": lambda value, limit: is_plain_address(value),
 }

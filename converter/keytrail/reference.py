@@ -30,7 +30,7 @@ def compile_rule(rule: Mapping[str, Any]) -> Predicate:
     """
     detection = dict(rule["detection"])
     conditions = detection.pop("condition")
-    parts = {str(name): selection(value) for name, value in detection.items()}
+    parts = _Selections({str(name): value for name, value in detection.items()})
     listed = conditions if isinstance(conditions, list) else [conditions]
     wanted = [_Condition(str(condition), parts).parse() for condition in listed]
     return lambda record: any(predicate(record) for predicate in wanted)
@@ -44,10 +44,17 @@ def matches(rule: Mapping[str, Any], record: Record) -> bool:
 # -- the condition ------------------------------------------------------------------------------------------------
 
 
+class _Selections(dict[str, Any]):
+    """The named selections of a rule, evaluated where the condition names them: an unused one cannot do harm."""
+
+    def predicate(self, name: str) -> Predicate:
+        return selection(self[name])
+
+
 class _Condition:
     """A recursive-descent parser of Sigma's conditions: not binds tightest, then and, then or."""
 
-    def __init__(self, condition: str, parts: Mapping[str, Predicate]) -> None:
+    def __init__(self, condition: str, parts: _Selections) -> None:
         self.tokens = re.findall(r"[()]|[^\s()]+", condition)
         self.parts = parts
         self.place = 0
@@ -98,13 +105,13 @@ class _Condition:
         if name not in self.parts:
             raise RuleError(f"the condition names {name!r}, which the rule does not define")
         self.place += 1
-        return self.parts[name]
+        return self.parts.predicate(name)
 
     def _selector(self, quantifier: str, pattern: str) -> Predicate:
         wanted = re.compile(re.escape("*" if pattern == "them" else pattern).replace(r"\*", ".*"))
         found = [
-            part
-            for name, part in self.parts.items()
+            self.parts.predicate(name)
+            for name in self.parts
             if wanted.fullmatch(name) and (pattern.startswith("_") or not name.startswith("_"))
         ]
         if quantifier not in ("1", "any", "all") or not found:

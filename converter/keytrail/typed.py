@@ -260,7 +260,11 @@ class _Asker:
         if self.field.type == "text":
             return self._text_exists(), ()
         # A value that the index does not take exists all the same: its field's name is in _ignored.
-        return AnyOf((Has(self.field.name), Ignored(self.field.name))), ()
+        found = AnyOf((Has(self.field.name), Ignored(self.field.name)))
+        if self.field.type in NUMBERS or self.field.type == "date":
+            text = "is never an empty string (the index takes it for no value)"
+            return found, (self._condition("not_empty", text, Strays.MISSES),)
+        return found, ()
 
     def _text_exists(self) -> Typed:
         """An empty string has no words, and exists for a keyword sibling alone."""
@@ -307,7 +311,7 @@ class _Asker:
             return Match(self.field, test), (*self._lowered(test), *(() if literal is not None else self._too_long()))
         if literal is not None:
             return Match(self.field, test), ()
-        if self.field.root is not None and test.parts[1:] != (Wild.MANY,):
+        if self.field.root is not None and not (isinstance(test.parts[0], str) and test.parts[1:] == (Wild.MANY,)):
             return self._java_map(test)
         return Match(self.field, test), self._too_long()
 
@@ -352,8 +356,9 @@ class _Asker:
     # -- numbers, truth values, addresses -----------------------------------------------------------------------
 
     def _plain_numbers(self) -> tuple[Condition, ...]:
-        text = "is always a number written plainly (7, not 7.0, 007 or 7e0; at most 15 digits)"
-        return (self._condition("plain_number", text, Strays.BOTH),)
+        whole = self.field.type in WHOLE_NUMBERS
+        text = f"is always a {'whole ' * whole}number written plainly (7, not 7.0, 007 or 7e0; at most 15 digits)"
+        return (self._condition("whole_number" if whole else "plain_number", text, Strays.BOTH),)
 
     def _number(self, test: Number) -> Answer:
         if self.field.type in NUMBERS:
