@@ -1,0 +1,5 @@
+"""Run the command with ``python -m keytrail``."""
+
+from keytrail.cli import main
+
+main()
