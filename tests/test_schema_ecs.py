@@ -129,11 +129,16 @@ def test_every_prefix_leads_into_a_flattened_field(prefix: str, target: str) -> 
 
 @pytest.mark.parametrize(
     "rule_field",
-    ["sharedEventID", "sharedEventId", "tlsDetails.tlsVersion", "requestParameters", "eventContext"],
+    ["sharedEventId", "tlsDetails.tlsVersion", "requestParameters", "eventContext"],
 )
-def test_a_field_that_is_not_kept_in_every_version_is_unmapped(rule_field: str) -> None:
+def test_a_field_that_is_kept_nowhere_is_unmapped(rule_field: str) -> None:
     with pytest.raises(UnmappedField, match="no place for the field"):
         SCHEMA.index_name(rule_field)
+
+
+@pytest.mark.parametrize("rule_field", SINCE_6_22)
+def test_a_field_that_only_newer_versions_keep_says_so(rule_field: str) -> None:
+    assert "6.22" in SCHEMA.shared[rule_field][0]
 
 
 def test_each_flattened_copy_has_its_java_text_and_its_limit() -> None:

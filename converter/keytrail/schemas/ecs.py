@@ -389,13 +389,18 @@ SHARED: dict[str, tuple[str, Callable[[Mapping[str, Any]], bool]]] = {
         "is asked of events that are no UserAuthentication (it is moved to user.name then)",
         lambda record: not _is_authentication(record),
     ),
+    # document() writes what 6.22 does, so that this holds for every record here.
+    **{
+        rule_field: ("is kept, which the AWS integration does from version 6.22 on", lambda record: True)
+        for rule_field in SINCE_6_22
+    },
 }
 
 SCHEMA = Schema(
     name="ecs",
     title="Elastic's AWS integration, data stream aws.cloudtrail",
     index="logs-aws.cloudtrail-*",
-    names=NAMES,
+    names={**NAMES, **SINCE_6_22},
     prefixes=PREFIXES,
     body=_body(),
     document=document,
