@@ -117,11 +117,16 @@ class Hunt:
             if record not in window:
                 continue
             self.searched += 1
-            document = self.schema.document(record)
-            for rule, matches in self._ready:
-                if matches(document):
-                    self.counts[rule.id] += 1
-                    yield Hit(rule, record, path, number)
+            for rule in self.matching(record):
+                self.counts[rule.id] += 1
+                yield Hit(rule, record, path, number)
+
+    def matching(self, record: Mapping[str, Any]) -> Iterator[Rule]:
+        """Yield the rules that match one record."""
+        document = self.schema.document(record)
+        for rule, matches in self._ready:
+            if matches(document):
+                yield rule
 
 
 def _foreign(rule: Rule) -> Refused | None:
