@@ -9,7 +9,7 @@ help:
 	@echo "make demo     compile every rule, prove the queries on the fixtures, hunt in the sample logs"
 	@echo "make test     lint, and every test, those with a real Elasticsearch included"
 	@echo "make lint     ruff and mypy"
-	@echo "make docs     write the generated documents again: docs/commands.md and docs/schemas.md"
+	@echo "make docs     write the generated documents again: commands, rules and schemas in docs/"
 	@echo "make queries  write the expected queries again: fixtures/queries"
 	@echo "make clean    remove .venv and what building leaves behind"
 	@echo "PYTHON=python3.12 chooses the interpreter (3.10 or newer)"
@@ -26,7 +26,7 @@ lint: $(VENV)/.test
 	@$(BIN)/mypy
 
 docs: $(VENV)/.demo
-	@$(BIN)/python docs/generate.py
+	@$(BIN)/python -m docs.generate
 
 PAIRS = from keytrail.convert import TARGETS; from keytrail.schemas import SCHEMAS; \
 	print(*(f"{target}/{schema}" for target in TARGETS for schema in SCHEMAS))
@@ -43,9 +43,12 @@ queries: $(VENV)/.demo
 clean:
 	rm -rf $(VENV) build dist *.egg-info
 
+# Some systems keep what gives a new environment its pip in a package of its own: then this interpreter's pip helps.
 $(VENV)/pyvenv.cfg:
 	@$(PYTHON) -c 'import sys; sys.exit("Keytrail needs Python 3.10 or newer" if sys.version_info < (3, 10) else 0)'
-	@$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV) && \
+		$(PYTHON) -m venv --without-pip $(VENV) && \
+		$(PYTHON) -m pip --python $(BIN)/python install --quiet pip; } || { rm -rf $(VENV); exit 1; }
 
 $(VENV)/.demo: setup.cfg pyproject.toml | $(VENV)/pyvenv.cfg
 	@echo "installing Keytrail into $(VENV)"

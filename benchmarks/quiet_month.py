@@ -12,11 +12,12 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from fixtures import make_sample as sample
 from keytrail.data import packaged
 from keytrail.hunt import Hunt
 from keytrail.pack import LEVELS, Rule, load_rules
 from keytrail.schemas import get_schema
+
+from fixtures import make_sample as sample
 
 Event = dict[str, Any]
 START = datetime(2026, 10, 1, tzinfo=timezone.utc)

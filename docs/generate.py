@@ -1,4 +1,4 @@
-"""Write the documents that follow from the code, docs/commands.md and docs/schemas.md: ``make docs``."""
+"""Write the documents that follow from the code, docs/commands.md, rules.md and schemas.md: ``make docs``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import click
 from keytrail.cli import main
 from keytrail.mapping import FieldType
 from keytrail.schemas import SCHEMAS, Schema
-from keytrail.schemas.ecs import SINCE_6_22
+
+from docs.rules_page import rules_page
 
 DOCS = Path(__file__).resolve().parent
 NOTICE = "<!-- Written by `make docs`. Change the code that it is made of, not this file. -->"
@@ -31,17 +32,12 @@ is in none of these tables is an error. Values longer than the limit are in the 
 them; what that means for a rule is in [semantics.md](semantics.md).
 """
 
-LATER = """
-The integration keeps these since its version 6.22.0 for Elasticsearch 8 and 7.0.1 for 9. On an index of an older
-version a query would match nothing, without a word, so a rule cannot use them yet:
-
-"""
-
 
 def pages() -> dict[Path, str]:
     """Return the text of each generated document."""
     return {
         DOCS / "commands.md": "\n".join([NOTICE, COMMANDS, *_commands(main, "keytrail")]),
+        DOCS / "rules.md": f"{NOTICE}\n{rules_page()}",
         DOCS / "schemas.md": "\n".join([NOTICE, SCHEMAS_INTRO, *(_schema(schema) for schema in SCHEMAS.values())]),
     }
 
@@ -97,8 +93,6 @@ def _schema(schema: Schema) -> str:
         text += _table(["field of a rule", "…"], rows)
     if schema.dropped:
         text += f"\nValues that are not kept: {', '.join(f'`{value!r}`' for value in sorted(schema.dropped))}.\n"
-    if schema.name == "ecs":
-        text += LATER + "".join(f"- `{name}`\n" for name in SINCE_6_22)
     return text
 
 

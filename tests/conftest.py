@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 from keytrail.cluster import Cluster, real_elasticsearch
+
+# In a fresh clone the first example takes seconds: hypothesis then works out the characters that there are.
+settings.register_profile("keytrail", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("keytrail")
 
 
 @pytest.fixture(scope="session")

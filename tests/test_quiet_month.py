@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from benchmarks.quiet_month import alerts, month
 from keytrail.data import packaged
 from keytrail.pack import load_rules
+
+from benchmarks.quiet_month import alerts, month
 
 
 def test_nothing_severe_fires_when_nothing_happens() -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import warnings
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +63,7 @@ def stix() -> dict[str, Any]:
 
 
 @pytest.fixture
-def offline(tmp_path: Path) -> None:
+def offline(tmp_path: Path) -> Iterator[None]:
     """Give the validators their data from files."""
     sources: list[tuple[Any, dict[str, Any]]] = [
         (mitre_attack, stix()),
@@ -69,19 +72,27 @@ def offline(tmp_path: Path) -> None:
         (data_windows_eventid, {"version": "0", "pattern": {}}),
         (data_windows_provider, {"version": "0", "pattern": {}}),
     ]
-    for number, (module, content) in enumerate(sources):
-        path = tmp_path / f"{number}.json"
-        path.write_text(json.dumps(content))
-        module.set_cache_dir(str(tmp_path / f"cache{number}"))
-        module.set_url(str(path))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # set_url drops a cache without closing it
+        for number, (module, content) in enumerate(sources):
+            path = tmp_path / f"{number}.json"
+            path.write_text(json.dumps(content))
+            module.set_cache_dir(str(tmp_path / f"cache{number}"))
+            module.set_url(str(path))
+        gc.collect()
+    yield
+    for module, _ in sources:
+        module.set_cache_dir(str(tmp_path))  # which closes the cache that is open
 
 
 def test_the_validators_find_nothing(offline: None) -> None:
-    found = InstalledSigmaPlugins.autodiscover(include_backends=False, include_pipelines=False).validators
+    found: Mapping[str, Any] = InstalledSigmaPlugins.autodiscover(
+        include_backends=False, include_pipelines=False
+    ).validators
     validators = [made for name, made in found.items() if not any(part in name.lower() for part in LEFT_OUT)]
     assert len(validators) > 50
     validator = SigmaValidator(validators)
-    rules = SigmaCollection.load_ruleset([str(rule.path) for rule in SINGLE]).rules
+    rules: list[Any] = SigmaCollection.load_ruleset([str(rule.path) for rule in SINGLE]).rules
     assert len(rules) == len(SINGLE)
     issues = [issue for rule in rules for issue in validator.validate_rule(rule)] + list(validator.finalize())
     assert [str(issue) for issue in issues if type(issue).__name__ not in ACCEPTED] == []

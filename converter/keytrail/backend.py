@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from dataclasses import replace
 from typing import Any, ClassVar, NoReturn
 
 from sigma.conditions import (
@@ -32,6 +33,7 @@ from sigma.types import (
     SpecialChars,
 )
 
+from keytrail import correlation_plan
 from keytrail.errors import Refused
 from keytrail.lint import check_detections, check_values
 from keytrail.resolved import (
@@ -53,6 +55,7 @@ from keytrail.resolved import (
     negation,
 )
 from keytrail.schemas import Schema
+from keytrail.typed import always
 from keytrail.verdict import Query
 
 STATE = "keytrail_schema"
@@ -235,7 +238,7 @@ class KeytrailBackend(Backend):
     convert_condition_query_expr = _keyword
 
     def _correlation(self, rule: SigmaCorrelationRule, *_: Any, **__: Any) -> NoReturn:
-        raise Refused("correlation rules have no query in this target yet", hint="convert the rules that it names")
+        raise correlation_plan.not_a_query()
 
     convert_correlation_event_count_rule = _correlation
     convert_correlation_value_count_rule = _correlation
@@ -250,7 +253,9 @@ class KeytrailBackend(Backend):
 
     def finish_query(self, rule: SigmaRule | SigmaCorrelationRule, query: Any, state: ConversionState) -> Query:
         """Generate the target's query; raises :class:`~keytrail.errors.Refused` where there is none."""
-        return self.generate(query, state.processing_state[STATE])
+        schema: Schema = state.processing_state[STATE]
+        made = self.generate(query, schema)
+        return replace(made, conditions=(*made.conditions, *always(schema)))
 
     def finalize_query(self, rule: Any, query: Any, index: int, state: ConversionState, output_format: str) -> Any:
         return query
@@ -261,3 +266,10 @@ class KeytrailBackend(Backend):
     def finalize_output_default(self, queries: list[Query]) -> list[Any]:
         """Return what the target takes, one query a rule."""
         return [query.body for query in queries]
+
+    def finalize_output_verdict(self, queries: list[Query]) -> list[dict[str, Any]]:
+        """Return each query with its verdict."""
+        return [
+            {"verdict": query.verdict, "conditions": [part.as_dict() for part in query.conditions], "query": query.body}
+            for query in queries
+        ]

@@ -19,7 +19,8 @@ from keytrail.records import flaw_of
 
 _TAG = "tag:yaml.org,2002:"
 _REQUIRED = ("name", "event", "match")
-_OPTIONAL = ("set", "add", "remove")
+_OPTIONAL = ("set", "add", "remove", "site")
+_FILE = ("cases", "site", "equivalent")
 # What YAML and JSON read alike. YAML reads 0123 as octal, 12:30 as sexagesimal and "no" as false.
 _SCALARS = {
     "str": re.compile(r".*", re.DOTALL),
@@ -33,7 +34,10 @@ _ACCOUNT = re.compile(r"[0-9]{12}")
 
 @dataclass(frozen=True)
 class Case:
-    """An event that a rule must match, or must not: ``record`` is the patched event, ``line`` where it is."""
+    """An event that a rule must match, or must not: ``record`` is the patched event, ``line`` where it is.
+
+    ``site`` is the profile that the case is about: it speaks of the rule as narrowed to that site.
+    """
 
     rule: str
     name: str
@@ -42,6 +46,17 @@ class Case:
     path: Path
     line: int
     event: str
+    site: Path | None = None
+
+
+@dataclass(frozen=True)
+class Equivalent:
+    """A mutant of a rule that no event can tell from it, and why."""
+
+    mutant: str
+    why: str
+    path: Path
+    line: int
 
 
 def load_events(folder: Path) -> dict[str, dict[str, Any]]:
@@ -73,6 +88,15 @@ def load_cases(folder: Path, events: Mapping[str, Mapping[str, Any]]) -> list[Ca
     return [case for path in _by_stem(folder, (".yml", ".yaml"), "case") for case in _file(path, events)]
 
 
+def load_equivalents(folder: Path) -> dict[str, list[Equivalent]]:
+    """What the case files in a folder declare of their rules' mutants, by the rule's stem.
+
+    Errors: CaseError as for ``load_cases``.
+    """
+    files = ((path, *_opened(path, {})) for path in _by_stem(folder, (".yml", ".yaml"), "case"))
+    return {path.stem: reader.equivalents(root) for path, reader, root in files}
+
+
 def _by_stem(folder: Path, suffixes: tuple[str, ...], what: str) -> list[Path]:
     found: dict[str, Path] = {}
     for path in sorted(folder.rglob("*")):
@@ -89,6 +113,12 @@ def _by_stem(folder: Path, suffixes: tuple[str, ...], what: str) -> list[Path]:
 
 def _file(path: Path, events: Mapping[str, Mapping[str, Any]]) -> list[Case]:
     """The cases of one file."""
+    reader, root = _opened(path, events)
+    return reader.cases(root)
+
+
+def _opened(path: Path, events: Mapping[str, Mapping[str, Any]]) -> tuple[_CaseReader, yaml.Node]:
+    """A reader of one file, and the file's YAML."""
     try:
         loader = yaml.SafeLoader(path.read_text(encoding="utf-8"))
         root = loader.get_single_node()
@@ -103,7 +133,7 @@ def _file(path: Path, events: Mapping[str, Mapping[str, Any]]) -> list[Case]:
     reader = _CaseReader(path, events, loader)
     if root is None:
         raise CaseError("the file is empty", path=path, hint="it must hold cases: and a list of them")
-    return reader.cases(root)
+    return reader, root
 
 
 class _CaseReader:
@@ -115,10 +145,12 @@ class _CaseReader:
         self._loader = loader
 
     def cases(self, root: yaml.Node) -> list[Case]:
-        listed = self._fields(root, ("cases",), ("cases",), "a case file")["cases"]
+        parts = self._fields(root, ("cases",), _FILE, "a case file")
+        listed = parts["cases"]
         if not isinstance(listed, yaml.SequenceNode) or not listed.value:
             raise self._error(listed, "cases must be a list of at least one case")
-        cases = [self._case(node) for node in listed.value]
+        site = self._site(parts)
+        cases = [self._case(node, site) for node in listed.value]
         first: dict[str, int] = {}
         for case in cases:
             if case.name in first:
@@ -127,7 +159,31 @@ class _CaseReader:
             first[case.name] = case.line
         return cases
 
-    def _case(self, node: yaml.Node) -> Case:
+    def equivalents(self, root: yaml.Node) -> list[Equivalent]:
+        """What the file declares of mutants."""
+        listed = self._fields(root, ("cases",), _FILE, "a case file").get("equivalent")
+        if listed is not None and not isinstance(listed, yaml.SequenceNode):
+            raise self._error(listed, "equivalent must be a list of mutants, each with why it is one")
+        found = []
+        for node in listed.value if listed is not None else ():
+            fields = self._fields(node, ("mutant", "why"), ("mutant", "why"), "an equivalent mutant")
+            mutant, why = self._value(fields["mutant"]), self._value(fields["why"])
+            if not (isinstance(mutant, str) and isinstance(why, str) and why.strip()):
+                raise self._error(node, "mutant and why must be text")
+            found.append(Equivalent(mutant, why, self._path, node.start_mark.line + 1))
+        return found
+
+    def _site(self, fields: Mapping[str, yaml.Node]) -> Path | None:
+        """The profile that a file or a case names, from the folder that the file is in."""
+        if "site" not in fields:
+            return None
+        named = self._value(fields["site"])
+        path = self._path.parent / str(named)
+        if not isinstance(named, str) or not path.is_file():
+            raise self._error(fields["site"], f"there is no profile {path}", "from this file's folder, like ../../site.yml")
+        return path.resolve()
+
+    def _case(self, node: yaml.Node, site: Path | None) -> Case:
         fields = self._fields(node, _REQUIRED, _REQUIRED + _OPTIONAL, "a case")
         name = self._value(fields["name"])
         match = self._value(fields["match"])
@@ -139,7 +195,7 @@ class _CaseReader:
         record = copy.deepcopy(dict(self._events[event]))
         self._patch(record, fields)
         line = node.start_mark.line + 1
-        return Case(self._path.stem, name, match, record, self._path, line, event)
+        return Case(self._path.stem, name, match, record, self._path, line, event, self._site(fields) or site)
 
     def _event(self, node: yaml.Node) -> str:
         event = self._value(node)

@@ -2,43 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from sigma.exceptions import SigmaError
 
-from keytrail import query_dsl
-from keytrail.backend import KeytrailBackend, pipeline
+from keytrail import correlation_plan
+from keytrail.backend import pipeline
 from keytrail.errors import KeytrailError, Refused, UsageError
+from keytrail.filters import needs_profile, refusal
 from keytrail.pack import Rule
-from keytrail.resolved import Node
 from keytrail.schemas import Schema
+from keytrail.targets import TARGETS as TARGETS
 from keytrail.verdict import Condition, Query
-
-
-class QueryDslBackend(KeytrailBackend):
-    """Elasticsearch Query DSL, native and typed by the schema's mapping."""
-
-    identifier = "keytrail_query_dsl"
-    name = "Keytrail: Elasticsearch Query DSL that means what the rule says"
-    formats = {
-        "default": "search bodies, one a rule",
-        "verdict": "the search body with its verdict and the conditions under which it is exact",
-    }
-
-    def generate(self, node: Node, schema: Schema) -> Query:
-        return query_dsl.generate(node, schema)
-
-    def finalize_output_verdict(self, queries: list[Query]) -> list[dict[str, Any]]:
-        """Return each query with its verdict."""
-        return [
-            {"verdict": query.verdict, "conditions": [part.as_dict() for part in query.conditions], "query": query.body}
-            for query in queries
-        ]
-
-
-TARGETS: Mapping[str, type[KeytrailBackend]] = {"query-dsl": QueryDslBackend}
 
 
 @dataclass(frozen=True)
@@ -76,6 +52,10 @@ def convert(rule: Rule, schema: Schema, target: str = "query-dsl") -> Conversion
     made = TARGETS.get(target)
     if made is None:
         raise UsageError(f"there is no target {target!r}", hint=f"one of: {', '.join(TARGETS)}")
+    if needs_profile(rule):
+        return Conversion(rule, schema, None, refusal(rule))
+    if rule.kind == "correlation":
+        return _correlation(rule, schema, target)
     backend = made(pipeline(schema))
     queries: list[Query] = []
     try:
@@ -87,9 +67,24 @@ def convert(rule: Rule, schema: Schema, target: str = "query-dsl") -> Conversion
     return Conversion(rule, schema, queries[0])
 
 
+def _correlation(rule: Rule, schema: Schema, target: str) -> Conversion:
+    """The plan of a correlation, made of its rules' queries."""
+    if target != "query-dsl":
+        return Conversion(rule, schema, None, _placed(correlation_plan.not_a_query(), rule, schema))
+    bases = {name: convert(base, schema, target) for name, base in rule.references.items()}
+    queries = {name: base.query for name, base in bases.items() if base.query is not None}
+    try:
+        for name, base in bases.items():
+            if base.query is None:
+                raise correlation_plan.refused(name, base.error)
+        return Conversion(rule, schema, correlation_plan.plan(rule.correlation, queries, schema))
+    except KeytrailError as error:
+        return Conversion(rule, schema, None, _placed(error, rule, schema))
+
+
 def _placed(error: KeytrailError, rule: Rule, schema: Schema) -> KeytrailError:
     """The error with the file and line of the rule that caused it."""
     field = getattr(error, "field", None)
     error.path = str(rule.path)
-    error.line = rule.line_of(schema.rule_name(field)) if field else rule.line_of("detection")
+    error.line = rule.line_of(schema.rule_name(field) if field else "correlation" if rule.references else "detection")
     return error

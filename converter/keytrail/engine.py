@@ -9,14 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address, ip_network
 from typing import Any, Union
 
 import re2
 
 from keytrail.errors import UnsupportedQuery
 from keytrail.mapping import NUMBERS, FieldType, IndexMapping
-from keytrail.paths import Scalar, exists, text, values
+from keytrail.paths import Scalar, exists, leaves, text, values
 
 Document = Mapping[str, Any]
 Predicate = Callable[[Document], bool]
@@ -96,15 +96,33 @@ def _exists(inner: Mapping[str, Any], mapping: IndexMapping) -> Predicate:
     name = inner.get("field")
     if not isinstance(name, str) or len(inner) != 1:
         raise UnsupportedQuery("exists takes a field and nothing else")
-    if mapping.is_object(name):
-        return lambda document: exists(document, name)
+    if name.endswith(".*") or mapping.is_object(name):
+        held, _ = _below(name.removesuffix(".*"), mapping)
+        return held
     found = mapping.field(name)
     if found is None:
         return lambda document: False
-    if found.type == "flattened" and found.root is None:
+    if found.uncertain or (found.type == "flattened" and found.root is None):
         return lambda document: exists(document, found.source)
     index = _indexer(found)
     return lambda document: any(index(value) is not None for value in values(document, found.source))
+
+
+def _below(name: str, mapping: IndexMapping) -> tuple[Predicate, Predicate]:
+    """Tell of the fields below an object whether the index holds one, and whether it did not take a value of one."""
+
+    def held(document: Document, wanted: bool = True) -> bool:
+        if not exists(document, name):
+            return False
+        for path, value in leaves(document):
+            if path.startswith(f"{name}.") and isinstance(value, (str, int, float, bool)):
+                found = mapping.field(path)
+                taken = found is not None and (found.uncertain or _indexer(found)(value) is not None)
+                if found is not None and taken is wanted:
+                    return True
+        return False
+
+    return held, partial(held, wanted=False)
 
 
 def _leaf(kind: str, maker: Callable[[Any, FieldType], Any], inner: Any, mapping: IndexMapping) -> Predicate:
@@ -135,12 +153,14 @@ def _leaf(kind: str, maker: Callable[[Any, FieldType], Any], inner: Any, mapping
 def _ignored(kind: str, spec: Any, mapping: IndexMapping) -> Predicate:
     """``_ignored`` holds the names of the fields a value of which was too long or malformed for the index."""
     name = spec.get("value") if isinstance(spec, Mapping) else spec
+    if kind == "prefix" and isinstance(name, str) and name.endswith("."):
+        return _below(name[:-1], mapping)[1]
     found = mapping.field(name) if isinstance(name, str) else None
     if kind != "term" or found is None or found.root is not None:
-        raise UnsupportedQuery("_ignored can be asked for one field's name, with term")
+        raise UnsupportedQuery("_ignored can be asked for one field's name, with term, or for those of an object, with prefix")
     index = _indexer(found)
-    # An empty string in a number or a date is taken for no value, and not noted.
-    silent = "" if found.type in NUMBERS or found.type == "date" else None
+    # An empty string in a number is taken for no value, and not noted.
+    silent = "" if found.type in NUMBERS else None
     return lambda document: any(index(value) is None and value != silent for value in values(document, found.source))
 
 
@@ -164,9 +184,17 @@ def _indexer(found: FieldType) -> Callable[[Scalar], Indexed | None]:
         return _truth
     if found.type == "ip":
         return _address
-    if found.type in ("text", "date"):
+    if found.type == "text":
+        return text
+    if found.type == "date":
         return lambda value: text(value) or None
     raise UnsupportedQuery(f"the embedded engine has no field type {found.type!r} ({found.name})")
+
+
+def reader(found: FieldType) -> Callable[[Document], list[Indexed]]:
+    """Return what reads the values of a field that an index holds of a document."""
+    index = _indexer(found)
+    return lambda document: [held for held in map(index, values(document, found.source)) if held is not None]
 
 
 def _keyword(limit: int | None, lowered: bool, value: Scalar) -> str | None:
@@ -228,7 +256,10 @@ def _term(spec: Any, found: FieldType) -> Callable[[Any], bool]:
     value, ignore_case = _spec(spec, "term")
     if found.type == "ip" and isinstance(value, str) and "/" in value:
         network = ip_network(value, strict=False)
-        return lambda address: address.version == network.version and address in network
+        if isinstance(network, IPv4Network):
+            return lambda address: address in network
+        # An IPv4 address is kept as one of IPv6.
+        return lambda address: (IPv6Address(f"::ffff:{address}") if address.version == 4 else address) in network
     wanted = _indexer(found)(value)
     if wanted is None:
         raise UnsupportedQuery(f"{value!r} is no value of type {found.type} ({found.name})")

@@ -77,3 +77,15 @@ class ClusterError(KeytrailError):
 
 class Refused(KeytrailError):
     """No query for this target and schema means what the rule says; the reason names the field and its type."""
+
+
+class FilterError(KeytrailError):
+    """A Sigma filter that would not do what its author means, or that misses what an exclusion has to say."""
+
+
+class ProfileError(KeytrailError):
+    """A site profile that cannot be read, or that says something it cannot mean."""
+
+
+class NeedsProfile(Refused):
+    """A rule that means nothing without a site profile."""

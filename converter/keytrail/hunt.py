@@ -10,7 +10,7 @@ from typing import Any
 
 from keytrail.convert import convert
 from keytrail.engine import Predicate, compile_query
-from keytrail.errors import Refused, UsageError
+from keytrail.errors import NeedsProfile, Refused, UsageError
 from keytrail.pack import LEVELS, Rule
 from keytrail.records import Reader
 from keytrail.schemas import Schema
@@ -105,7 +105,7 @@ class Hunt:
             made = convert(rule, schema)
             reason = _foreign(rule) or (None if made.error is None else made.error)
             if made.query is None or reason is not None:
-                hunt.refused[rule.id] = str(reason)
+                hunt.refused[rule.id] = reason.message if isinstance(reason, NeedsProfile) else str(reason)
                 continue
             hunt._ready.append((rule, compile_query(made.query.body["query"], schema.mapping)))
             hunt.counts[rule.id] = 0

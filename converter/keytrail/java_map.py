@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from keytrail import folding, regex
+from keytrail import automaton, folding, regex
 from keytrail.errors import Refused
 from keytrail.resolved import Pattern, Regex, Wild
 
@@ -37,6 +37,7 @@ def java_map_expression(test: Pattern | Regex, path: str, keyword: str) -> str:
     expression = f"\\{{({_BESIDE}, )?{found}(, .*)?\\}}"
     if len(expression) > regex.LONGEST:
         raise Refused(f"{path}: the value is too long to be looked for in {keyword}", field=keyword)
+    automaton.check(expression)
     return expression
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,8 @@ import yaml
 from sigma.collection import SigmaCollection
 from sigma.exceptions import SigmaError
 
+from keytrail import correlation_yaml
+from keytrail.correlation import Correlation
 from keytrail.errors import KeytrailError, RuleError
 from keytrail.lint import check_detections
 
@@ -23,17 +25,35 @@ LEVELS = ("informational", "low", "medium", "high", "critical")
 
 @dataclass(frozen=True)
 class Rule:
-    """One Sigma rule as read from a file; ``document`` is its YAML, ``text`` the file, ``line`` where it begins."""
+    """One Sigma rule as read from a file; ``document`` is its YAML, ``text`` the file, ``line`` where it begins.
+
+    ``filters`` are the stems of those that have narrowed it, ``site`` the profile that has, ``variant`` sets it apart
+    from the rule as it was. ``references`` are the rules that a correlation names, by the way it names them.
+    """
 
     path: Path
     document: Mapping[str, Any]
     text: str = field(repr=False)
     line: int = 1
+    filters: tuple[str, ...] = ()
+    site: str | None = None
+    variant: str = ""
+    references: Mapping[str, Rule] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def kind(self) -> str:
+        """``rule``, or ``correlation`` for one that is about several events."""
+        return "correlation" if "correlation" in self.document else "rule"
+
+    @cached_property
+    def correlation(self) -> Correlation:
+        """What a rule of the kind ``correlation`` says of the events of other rules."""
+        return correlation_yaml.read(self.document)
 
     @cached_property
     def stem(self) -> str:
         """The file's name without its ending: the rule's name in commands, cases and expected queries."""
-        return self.path.stem
+        return self.path.stem + self.variant
 
     @property
     def id(self) -> str:
@@ -50,8 +70,12 @@ class Rule:
         return level if level in LEVELS else "medium"
 
     def collection(self) -> SigmaCollection:
-        """Return the rule parsed by pySigma, afresh each time: pipelines change rule objects in place."""
-        return SigmaCollection.from_dicts([dict(self.document)])
+        """Return the rule parsed by pySigma, afresh each time: pipelines change rule objects in place.
+
+        The rules that a correlation names are in it as well, before the correlation.
+        """
+        bases = {base.id: dict(base.document) for base in self.references.values()}
+        return SigmaCollection.from_dicts([*bases.values(), dict(self.document)])
 
     def line_of(self, name: str) -> int:
         """Return the line in which a key of the rule (a field, a detection) first stands; the rule's first if none."""
@@ -62,10 +86,14 @@ class Rule:
 
 @dataclass
 class Pack:
-    """The rules that were found, and the errors of those that could not be read."""
+    """The rules that were found, and the errors of those that could not be read.
+
+    ``filters`` are the filter rules that lie among them: they change nothing until :mod:`keytrail.filters` applies them.
+    """
 
     rules: list[Rule] = field(default_factory=list)
     errors: list[KeytrailError] = field(default_factory=list)
+    filters: list[Rule] = field(default_factory=list)
 
 
 def load_rules(paths: Iterable[Path]) -> Pack:
@@ -77,14 +105,77 @@ def load_rules(paths: Iterable[Path]) -> Pack:
     pack = Pack()
     for path in _files(paths):
         try:
-            pack.rules.extend(_read(path))
+            for rule in _read(path):
+                (pack.filters if "filter" in rule.document else pack.rules).append(rule)
         except KeytrailError as error:
             pack.errors.append(error)
     if not pack.rules and not pack.errors:
         shown = ", ".join(map(str, paths))
         raise RuleError(f"no Sigma rule in {shown}", hint="rules are .yml files with title, logsource and detection")
     _check_unique(pack)
+    _link(pack)
     return pack
+
+
+def rewired(rules: Sequence[Rule], change: Callable[[Sequence[Rule]], Sequence[Rule]]) -> list[Rule]:
+    """Return what ``change`` makes of each rule; correlations then name what it makes of the rules that they name.
+
+    Parameters: ``change`` returns a rule for each that it is given, in their order and with their ids.
+    """
+    given = {rule.id for rule in rules}
+    named = {base.id: base for rule in rules for base in rule.references.values()}
+    made = change([*rules, *(base for base in named.values() if base.id not in given)])
+    by_id = {rule.id: rule for rule in made}
+    return [
+        replace(rule, references={name: by_id[base.id] for name, base in rule.references.items()})
+        for rule in made[: len(rules)]
+    ]
+
+
+def _link(pack: Pack) -> None:
+    """Give each correlation the rules that it names; one that names what is not there is an error."""
+    known: dict[str, list[Rule]] = {}
+    for rule in pack.rules:
+        for name in {str(rule.document.get("id", "")).lower(), str(rule.document.get("name", ""))} - {""}:
+            known.setdefault(name, []).append(rule)
+    for number, rule in reversed(list(enumerate(pack.rules))):
+        if rule.kind == "correlation":
+            try:
+                found = {name: _referred(rule, name, known) for name in rule.correlation.rules}
+            except RuleError as error:
+                pack.errors.append(error)
+                del pack.rules[number]
+            else:
+                pack.rules[number] = replace(rule, references=found)
+
+
+def _referred(rule: Rule, name: str, known: Mapping[str, Sequence[Rule]]) -> Rule:
+    found = known.get(name) or known.get(name.lower(), ())
+    hint = None
+    if len(found) > 1:
+        problem = f"names the rule {name!r}, which is {' and '.join(str(one.path) for one in found)}"
+    elif not found:
+        problem = f"names the rule {name!r}, which is not among the rules that were read"
+        hint = "rules are named by their id or their attribute name; read the folder that holds them all"
+    elif found[0].kind == "correlation":
+        problem = f"names {name!r}, a correlation: only rules about single events can be correlated here"
+    else:
+        return found[0]
+    at = re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", rule.text[rule.text.find("correlation:") :])
+    line = rule.text.count("\n", 0, max(rule.text.find("correlation:"), 0) + (at.start() if at else 0)) + 1
+    raise RuleError(f"the correlation {problem}", path=rule.path, line=line, hint=hint)
+
+
+def read_documents(paths: Iterable[Path]) -> tuple[list[Rule], list[KeytrailError]]:
+    """Return every Sigma document in files and folders, filters included, and the errors of those that cannot be read."""
+    found: list[Rule] = []
+    errors: list[KeytrailError] = []
+    for path in _files(paths):
+        try:
+            found += _read(path)
+        except KeytrailError as error:
+            errors.append(error)
+    return found, errors
 
 
 def _files(paths: Iterable[Path]) -> Iterator[Path]:
@@ -120,7 +211,7 @@ def _read(path: Path) -> list[Rule]:
         raise RuleError(f"larger than {LARGEST:,} bytes: no Sigma rule", path=path)
     try:
         text = path.read_text(encoding="utf-8")
-        loader = _Loader(text)
+        loader = PlainLoader(text)
         found = []
         while loader.check_node():
             node: yaml.Node = loader.get_node()  # type: ignore[assignment]
@@ -147,9 +238,10 @@ def _checked(path: Path, document: object, text: str, line: int) -> Rule:
     if not isinstance(document, Mapping):
         raise RuleError("a Sigma rule is a mapping", path=path, line=line)
     rule = Rule(path, document, text, line)
-    if "correlation" in document or "filter" in document:
-        kind = "correlation" if "correlation" in document else "filter"
-        raise RuleError(f"a {kind} rule cannot be used here yet", path=path, line=rule.line_of(kind))
+    if "filter" in document:
+        return rule
+    if "correlation" in document:
+        return _checked_correlation(rule)
     detection = document.get("detection")
     if not isinstance(detection, Mapping) or "condition" not in detection:
         raise RuleError("no detection with a condition", path=path, line=rule.line_of("detection"))
@@ -170,7 +262,16 @@ def _checked(path: Path, document: object, text: str, line: int) -> Rule:
     return rule
 
 
-class _Loader(yaml.SafeLoader):
+def _checked_correlation(rule: Rule) -> Rule:
+    try:
+        correlation_yaml.read(rule.document)
+    except RuleError as error:
+        error.path, error.line = str(rule.path), rule.line_of(error.field or "correlation")
+        raise
+    return rule
+
+
+class PlainLoader(yaml.SafeLoader):
     """Safe YAML without what a rule has no use for and an attacker has: aliases, endless nesting, doubled keys."""
 
     depth = 0

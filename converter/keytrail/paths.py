@@ -19,23 +19,25 @@ def values(document: object, path: str) -> list[Scalar]:
 
 def exists(document: object, path: str) -> bool:
     """Tell whether any value lies at ``path`` or below it."""
-    return any(_has_value(found) for found in _nodes(document, path))
+    return any(_has_value(found) for found in _nodes(document, path, below=True))
 
 
-def _nodes(node: object, path: str) -> Iterator[object]:
+def _nodes(node: object, path: str, below: bool = False) -> Iterator[object]:
     if isinstance(node, list):
         for element in node:
-            yield from _nodes(element, path)
+            yield from _nodes(element, path, below)
     elif not path:
         yield node
     elif isinstance(node, Mapping):
         if path in node:
             yield from _nodes(node[path], "")
+        if below:  # the key "a.b" lies below "a"
+            yield from (node[key] for key in node if key.startswith(f"{path}."))
         cut = path.find(".")
         while cut >= 0:
             head = path[:cut]
             if head in node:
-                yield from _nodes(node[head], path[cut + 1 :])
+                yield from _nodes(node[head], path[cut + 1 :], below)
             cut = path.find(".", cut + 1)
 
 

@@ -18,9 +18,9 @@ from keytrail.engine import compile_query, utf16_length
 from keytrail.errors import ClusterError, KeytrailError
 from keytrail.java_map import is_plain
 from keytrail.pack import Rule
-from keytrail.paths import text, values
+from keytrail.paths import exists, text, values
 from keytrail.schemas import Schema, java
-from keytrail.typed import is_plain_address, is_plain_number
+from keytrail.typed import is_plain_address, is_plain_number, is_plain_text
 from keytrail.verdict import Condition
 
 if TYPE_CHECKING:
@@ -60,13 +60,18 @@ class ElasticsearchEngine:
 
     cluster: Cluster
     name: str = "elasticsearch"
+    refused: frozenset[str] = frozenset()
 
     def hits(self, schema: Schema, queries: Queries, documents: Mapping[str, Mapping[str, Any]]) -> Hits:
-        """Load the documents and run the queries. A document or query that the server refuses is an error."""
+        """Load the documents and run the queries. A query that the server refuses is an error.
+
+        A document is too, unless the schema says that its index refuses some; those are in ``refused`` then.
+        """
         names = list(documents)
         with self.cluster.temporary_index(schema.body) as index:
             refused = self.cluster.load(index, ((str(n), documents[name]) for n, name in enumerate(names)))
-            if refused:
+            self.refused = frozenset(names[int(number)] for number in refused)
+            if refused and schema.taken is None:
                 number, reason = next(iter(refused.items()))
                 raise ClusterError(f"{len(refused)} documents refused, the first {names[int(number)]!r}: {reason}")
             found = self.cluster.search(index, {name: body["query"] for name, body in queries.items()})
@@ -90,13 +95,17 @@ class Failure:
 
 @dataclass
 class Report:
-    """What the proof found. ``checks`` counts by (schema, engine); ``outside`` the checks whose condition is false."""
+    """What the proof found. ``checks`` counts by (schema, engine); ``outside`` the checks whose condition is false.
+
+    ``waiting`` are the rules that need a site profile and had none.
+    """
 
     conversions: list[Conversion] = field(default_factory=list)
     cases: int = 0
     checks: Counter[tuple[str, str]] = field(default_factory=Counter)
     outside: Counter[tuple[str, str]] = field(default_factory=Counter)
     failures: list[Failure] = field(default_factory=list)
+    waiting: list[str] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
@@ -114,6 +123,7 @@ class Report:
             ],
             "verdicts": [made.as_dict() for made in self.conversions],
             "failures": [failure.as_dict() for failure in self.failures],
+            "needs_profile": self.waiting,
         }
 
 
@@ -139,15 +149,19 @@ def prove(
     schemas: Sequence[Schema],
     engines: Sequence[Engine],
     progress: Callable[[str], None] = lambda text: None,
+    claims: bool = True,
 ) -> Report:
-    """Check the rules' own cases, then every rule over the whole corpus in every schema on every engine."""
+    """Check the rules' own cases (unless not ``claims``), then every rule over the whole corpus in every schema on every
+    engine.
+    """
     report = Report()
     meanings = {rule.stem: reference.compile_rule(rule.document) for rule in rules}
     records = corpus(events, cases)
     expected = {
         stem: frozenset(event.name for event in records if meaning(event.record)) for stem, meaning in meanings.items()
     }
-    _check_cases(rules, cases, meanings, report)
+    if claims:
+        _check_cases(rules, cases, meanings, report)
     for schema in schemas:
         conversions = [convert(rule, schema) for rule in rules]
         report.conversions.extend(conversions)
@@ -170,13 +184,17 @@ def _check_cases(
         found[case.rule, case.match] += 1
         if meanings[case.rule](case.record) is not case.match:
             claim = "a match" if case.match else "no match"
-            what = f"the case {case.name!r} claims {claim}, the rule says otherwise"
+            what = f"the case {case.name!r} claims {claim}, the rule{_narrowed(stems[case.rule])} says otherwise"
             report.failures.append(Failure(case.rule, "case and rule", what, str(case.path), case.line))
     for stem, rule in stems.items():
         for match, kind in ((True, "matching case"), (False, "near miss")):
             if not found[stem, match]:
                 failure = Failure(stem, "case and rule", f"the rule has no {kind}", str(rule.path), rule.line)
                 report.failures.append(failure)
+
+
+def _narrowed(rule: Rule) -> str:
+    return f", narrowed by {', '.join(rule.filters)}," if rule.filters else ""
 
 
 def _check_engine(
@@ -195,7 +213,8 @@ def _check_engine(
             if failure not in report.failures:
                 report.failures.append(failure)
     queries = {stem: made.query.body for stem, made in usable.items() if made.query is not None}
-    documents = {event.name: schema.document(event.record) for event in records}
+    taken = [event for event in records if schema.taken is None or schema.taken[1](event.record)]
+    documents = {event.name: schema.document(event.record) for event in taken}
     try:
         hits = engine.hits(schema, queries, documents)
     except KeytrailError as error:
@@ -205,7 +224,8 @@ def _check_engine(
     by_name = {event.name: event.record for event in records}
     for stem, made in usable.items():
         for name in sorted(hits[stem] ^ expected[stem]):
-            if any(not holds(condition, schema, by_name[name]) for condition in made.conditions):
+            refused = name in getattr(engine, "refused", ())
+            if refused or any(not holds(condition, schema, by_name[name]) for condition in made.conditions):
                 report.outside[schema.name, engine.name] += 1
                 continue
             says = "a match" if name in expected[stem] else "no match"
@@ -216,14 +236,26 @@ def _check_engine(
 def holds(condition: Condition, schema: Schema, record: Mapping[str, Any]) -> bool:
     """Tell whether a named condition is so for one record."""
     limit = condition.limit or 0
+    if condition.kind == "taken":
+        return schema.taken is None or schema.taken[1](record)
+    if condition.kind == "copied":
+        return _is_text(record, condition.field)
     if condition.kind == "own_place":
         return schema.shared[condition.field][1](record)
     if condition.kind == "kept":
         return not schema.dropped & set(map(text, values(record, condition.field)))
+    if condition.kind == "no_object":
+        return bool(values(record, condition.field)) or not exists(record, condition.field)
     if condition.kind in _MAP_CONDITIONS:
         return _MAP_CONDITIONS[condition.kind](record.get(condition.field), limit)
     test = _VALUE_CONDITIONS[condition.kind]
     return all(test(text(value), limit) for value in values(record, condition.field))
+
+
+def _is_text(node: object, path: str) -> bool:
+    for key in path.split("."):
+        node = node.get(key) if isinstance(node, Mapping) else node
+    return node is None or isinstance(node, str)
 
 
 _MAP_CONDITIONS: dict[str, Callable[[object, int], bool]] = {
@@ -239,4 +271,5 @@ _VALUE_CONDITIONS: dict[str, Callable[[str, int], bool]] = {
     "whole_number": lambda value, limit: is_plain_number(value) and "." not in value,
     "plain_number": lambda value, limit: is_plain_number(value),
     "plain_address": lambda value, limit: is_plain_address(value),
+    "first_value": lambda value, limit: is_plain_text(value),
 }

@@ -98,10 +98,10 @@ def _primitive(question: Primitive) -> Dsl:
             return _any([_match(field.name, parts, pattern.cased or lowered) for parts in spellings])
         case Expression(field, lucene):
             return {"regexp": {field.name: {"value": lucene, "flags": "NONE"}}}
-        case Has(name):
-            return {"exists": {"field": name}}
-        case Ignored(name):
-            return {"term": {"_ignored": {"value": name}}}
+        case Has(name, below):
+            return {"exists": {"field": f"{name}.*" if below else name}}
+        case Ignored(name, below):
+            return {"prefix": {"_ignored": {"value": f"{name}."}}} if below else {"term": {"_ignored": {"value": name}}}
         case Equals(field, value):
             return {"term": {field.name: {"value": value}}}
         case Within(field, network):

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Union
 
+from keytrail import automaton
 from keytrail.errors import Refused
 from keytrail.resolved import Regex
 
@@ -63,9 +64,10 @@ def to_lucene(regex: Regex, excluded: str = "") -> str:
     if parser.place < len(parser.text):
         raise parser.refusal("a closing parenthesis without an opening one")
     anything = _negated(excluded) + "*" if excluded else ".*"
-    text = "|".join(_whole(alternative, anything) for alternative in alternatives)
+    text = _either([_whole(alternative, anything) for alternative in alternatives])
     if len(text) > LONGEST:
         raise Refused(f"the regular expression needs {len(text)} characters; Elasticsearch takes {LONGEST}")
+    automaton.check(text)
     return text
 
 
@@ -76,6 +78,11 @@ def _unwrapped(alternatives: tuple[tuple[_Item, ...], ...]) -> list[tuple[_Item,
         only = alternative[0] if len(alternative) == 1 else None
         flat.extend(_unwrapped(only.alternatives) if isinstance(only, _Group) else [alternative])
     return flat
+
+
+def _either(alternatives: list[str]) -> str:
+    """Alternatives; among several, Lucene reads an empty one as something else unless it stands in parentheses."""
+    return alternatives[0] if len(alternatives) == 1 else "|".join(text or "()" for text in alternatives)
 
 
 def _negated(members: str) -> str:
@@ -98,12 +105,17 @@ def _text(item: _Item) -> str:
         raise Refused(f"the anchor {item.sign} inside a regular expression has no form in Lucene")
     if isinstance(item, _Piece):
         return item.text
-    return "(" + "|".join("".join(map(_text, items)) for items in item.alternatives) + ")"
+    return "(" + _either(["".join(map(_text, items)) for items in item.alternatives]) + ")"
 
 
 def escape(character: str) -> str:
     """Return a literal character in Lucene's notation."""
     return "\\" + character if character in _ESCAPED else character
+
+
+def literal(text: str) -> str:
+    """Return a text in Lucene's notation."""
+    return "".join(map(escape, text))
 
 
 class _Parser:

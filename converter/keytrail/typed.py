@@ -6,13 +6,14 @@ primitives down in their languages; they can refuse one, but not change what it 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Any, NoReturn, Union
 
-from keytrail import regex
-from keytrail.errors import Refused, UnmappedField
+from keytrail import automaton, regex
+from keytrail.errors import Refused
 from keytrail.java_map import java_map_expression
 from keytrail.mapping import NUMBERS, WHOLE_NUMBERS, FieldType
 from keytrail.resolved import (
@@ -54,16 +55,18 @@ class Expression:
 
 @dataclass(frozen=True)
 class Has:
-    """The index holds a value of the field, which may be an object."""
+    """The index holds a value of the field, which may be an object; ``below``: of a field whose name goes on after it."""
 
     name: str
+    below: bool = False
 
 
 @dataclass(frozen=True)
 class Ignored:
-    """The document has a value of the field that the index did not take: too long, or malformed."""
+    """The document has a value of the field that the index did not take: too long, or malformed; ``below`` as above."""
 
     name: str
+    below: bool = False
 
 
 @dataclass(frozen=True)
@@ -142,12 +145,24 @@ def _leaf(leaf: Leaf, schema: Schema, *, negated: bool) -> Answer:
     found = schema.field(leaf.field)
     if found is None:
         if isinstance(leaf.test, Exists) and schema.mapping.is_object(leaf.field):
-            question: Typed = Has(leaf.field)
+            question: Typed = AnyOf((Has(leaf.field), Ignored(leaf.field, below=True)))
             conditions: tuple[Condition, ...] = ()
         else:
             raise _unusable(leaf, schema)
     else:
         question, conditions = _Asker(found, schema, leaf.rule_field).ask(leaf.test)
+    if negated:
+        conditions = tuple(_turned(condition, leaf) for condition in conditions)
+    return question, conditions
+
+
+def in_java_map(found: FieldType, test: Pattern, schema: Schema, *, negated: bool) -> Answer:
+    """Return how to ask for a key of a flattened field in the string of its map: for targets that cannot ask the key.
+
+    Raises :class:`Refused` where that string cannot answer.
+    """
+    leaf = Leaf(found.name, test, schema.rule_name(found.name))
+    question, conditions = _Asker(found, schema, leaf.rule_field).in_java_map(test)
     if negated:
         conditions = tuple(_turned(condition, leaf) for condition in conditions)
     return question, conditions
@@ -165,7 +180,7 @@ def _unusable(leaf: Leaf, schema: Schema) -> Exception:
     name = leaf.rule_field
     if schema.mapping.is_object(leaf.field):
         return Refused(f"{name} is an object in schema {schema.name}: it has no value of its own", field=name)
-    return UnmappedField(f"schema {schema.name} has no field {leaf.field!r} (the rule's {name!r})", field=name)
+    return schema.absent(leaf.field, name)
 
 
 _CHOSEN = ("requestParameters", "userAgent", "tlsDetails.clientProvidedHostHeader", "additionalEventData")
@@ -204,10 +219,11 @@ class _Asker:
             Compare: self._compare,
             FieldReference: self._reference,
         }
-        if not self.field.searchable:
-            raise self._refusal("the index keeps it without making it searchable", "map it with index: true")
+        if self.field.problem is not None:
+            raise self._refusal(*self.field.problem)
         question, conditions = askers[type(test)](test)
-        return question, (*conditions, *self._shared(), *self._dropped(test), *self._kept_whole(question))
+        placed = (*self._first_value(test), *self._copied(question), *self._shared())
+        return question, (*conditions, *placed, *self._dropped(test), *self._kept_whole(question))
 
     def _refusal(self, what: str, hint: str | None = None) -> Refused:
         name = self.rule_field
@@ -216,7 +232,26 @@ class _Asker:
 
     def _condition(self, kind: str, text: str, strays: Strays, limit: int | None = None) -> Condition:
         name = self.rule_field
-        return Condition(kind, name, self.field.source, f"{name} {text}", _breaker(name), strays, limit)
+        return Condition(kind, name, self.field.name, f"{name} {text}", _breaker(name), strays, limit)
+
+    def _first_value(self, test: Test) -> tuple[Condition, ...]:
+        """A field that the index makes has the type of its first value; to exist, any will do."""
+        if not self.field.uncertain or isinstance(test, Exists):
+            return ()
+        literal = test.literal if isinstance(test, Pattern) else None
+        if not isinstance(test, (Pattern, Regex)) or (literal is not None and not is_plain_text(literal)):
+            what = "whether it is a text, a number, a truth value or a date is decided by the first event that has it"
+            raise self._refusal(what, "map the field")
+        text = "was a text, and none that looks like a date, in the first event that had it"
+        return (self._condition("first_value", text, Strays.MISSES),)
+
+    def _copied(self, question: Typed) -> tuple[Condition, ...]:
+        """A copy that a site's own pipeline makes is there for texts alone, and from the day of that pipeline on."""
+        if self.field.name not in self.schema.copies or question == Nothing():
+            return ()
+        text = "the site's own pipeline has copied the field (it copies texts alone, and older documents have no copies)"
+        who = "nobody but the site, which may lack the pipeline"
+        return (Condition("copied", self.rule_field, self.field.name, text, who, Strays.MISSES),)
 
     def _shared(self) -> tuple[Condition, ...]:
         """The field's place in the index holds something else in some events."""
@@ -235,7 +270,7 @@ class _Asker:
 
     def _kept_whole(self, question: Typed) -> tuple[Condition, ...]:
         """A flattened field is left out when the object is too large, and every test of a key then fails."""
-        root = self.field.root or self.field.name
+        root = self.field.root or self.schema.copies.get(self.field.name) or self.field.name
         limit = self.schema.size_limits.get(root)
         if limit is None or question == Nothing():
             return ()
@@ -245,7 +280,8 @@ class _Asker:
 
     def _too_long(self) -> tuple[Condition, ...]:
         limit = self.field.ignore_above
-        if limit is None:
+        whole = self.schema.size_limits.get(self.schema.copies.get(self.field.name, ""))
+        if limit is None or (whole is not None and whole <= limit):
             return ()
         text = f"is never longer than {limit:,} characters (the index does not search those)"
         return (self._condition("not_longer", text, Strays.MISSES, limit),)
@@ -253,15 +289,19 @@ class _Asker:
     # -- existence ----------------------------------------------------------------------------------------------
 
     def _exists(self, _: Exists) -> Answer:
-        if self.field.has_null_value:
-            raise self._refusal("null_value makes an absent value look present")
+        if self.field.root is not None:
+            text = "is never an object (the index asks for a key's own values alone)"
+            return Has(self.field.name), (*self._too_long(), self._condition("no_object", text, Strays.MISSES))
         if self.field.type == "flattened":
             return Has(self.field.name), self._too_long()
         if self.field.type == "text":
             return self._text_exists(), ()
         # A value that the index does not take exists all the same: its field's name is in _ignored.
-        found = AnyOf((Has(self.field.name), Ignored(self.field.name)))
-        if self.field.type in NUMBERS or self.field.type == "date":
+        name = self.field.name
+        found = AnyOf((Has(name), Ignored(name)))
+        if self.field.dynamic:  # what is a value in one event can be an object in another
+            found = AnyOf((*found.children, Has(name, below=True), Ignored(name, below=True)))
+        if self.field.type in NUMBERS:
             text = "is never an empty string (the index takes it for no value)"
             return found, (self._condition("not_empty", text, Strays.MISSES),)
         return found, ()
@@ -296,7 +336,7 @@ class _Asker:
         if sibling is None:
             hint = "add a keyword sub-field"
             raise self._refusal("the index holds words, not the value: nothing but existence can be asked", hint)
-        return _Asker(sibling, self.schema, self.rule_field)
+        return _Asker(replace(sibling, uncertain=False), self.schema, self.rule_field)
 
     def _keyword(self, test: Pattern) -> Answer:
         literal = test.literal
@@ -312,7 +352,11 @@ class _Asker:
         if literal is not None:
             return Match(self.field, test), ()
         if self.field.root is not None and not (isinstance(test.parts[0], str) and test.parts[1:] == (Wild.MANY,)):
-            return self._java_map(test)
+            return self.in_java_map(test)
+        if Wild.ONE in test.parts:
+            wild = {Wild.MANY: ".*", Wild.ONE: "."}
+            letters = (wild[part] if isinstance(part, Wild) else regex.literal(part) for part in test.parts)
+            automaton.check("".join(letters))
         return Match(self.field, test), self._too_long()
 
     def _lowered(self, test: Pattern) -> tuple[Condition, ...]:
@@ -324,7 +368,8 @@ class _Asker:
         text = "never has the letters \u212a (Kelvin sign) or \u0130"
         return (self._condition("plain_case", text, Strays.ADDS),)
 
-    def _java_map(self, test: Pattern | Regex) -> Answer:
+    def in_java_map(self, test: Pattern | Regex) -> Answer:
+        """Ask for a key of a flattened field in the string that Java prints for the map."""
         root = self.field.root or self.field.name
         whole = self.schema.java_maps.get(root)
         keyword = None if whole is None else self.schema.field(whole)
@@ -344,7 +389,7 @@ class _Asker:
         if self.field.type == "text":
             return self._sibling().ask(test)
         if self.field.type == "flattened":
-            return self._java_map(test)
+            return self.in_java_map(test)
         if self.field.type == "keyword" and self.field.normalizer is None:
             return Expression(self.field, regex.to_lucene(test)), self._too_long()
         raise self._refusal("a regular expression needs a keyword field without a normalizer")
@@ -397,7 +442,8 @@ class _Asker:
         address = self.field if self.field.type == "ip" else self.schema.companion(self.field, "ip")
         if address is None:
             raise self._refusal("a network needs an address", "map the field as ip, or add an ip sub-field")
-        return Within(address, test.network), ()
+        found: list[Typed] = [Within(address, network) for network in _without_ipv4(test.network)]
+        return (found[0] if len(found) == 1 else AnyOf(tuple(found)) if found else Nothing()), ()
 
     def _compare(self, test: Compare) -> Answer:
         found: FieldType | None = self.field
@@ -406,6 +452,31 @@ class _Asker:
         if found is None:
             raise self._refusal("its values would be compared as text", "add a numeric sub-field (double)")
         return Bounded(found, test.operator, test.value), self._plain_numbers()
+
+
+def always(schema: Schema) -> tuple[Condition, ...]:
+    """Return the conditions of every query under ``schema``: what it takes for an event to be in the index at all."""
+    if schema.taken is None:
+        return ()
+    who = "whoever makes the call chooses keys and values of its parameters"
+    return (Condition("taken", "*", schema.index, schema.taken[0], who, Strays.MISSES),)
+
+
+def _without_ipv4(network: IPv4Network | IPv6Network) -> list[IPv4Network | IPv6Network]:
+    """The network in parts that hold no IPv4 addresses, which the index keeps as ::ffff:0:0/96 of IPv6."""
+    ipv4 = IPv6Network("::ffff:0:0/96")
+    if isinstance(network, IPv4Network) or not network.overlaps(ipv4):
+        return [network]
+    return [] if network.subnet_of(ipv4) else sorted(network.address_exclude(ipv4))
+
+
+def is_plain_text(value: str) -> bool:
+    """Tell whether the index, by its defaults, takes a string for a text: not for a date, as it does 2026-11-20."""
+    return value not in ("true", "false") and not _NUMBER.fullmatch(value) and not _DATE.match(value)
+
+
+_NUMBER = re.compile(r"-?\d+(\.\d*)?([eE][-+]?\d+)?")
+_DATE = re.compile(r"[-+]?\d{4}(-\d\d|/\d\d/\d\d|T)")
 
 
 def is_plain_number(literal: str) -> bool:

@@ -72,6 +72,7 @@ def packs(names: Sequence[str], folder: Path | None = None) -> Pack:
             )
         found.rules += [rule for rule in whole.rules if not stems or {rule.stem, rule.id} & set(stems)]
         found.errors += whole.errors
+        found.filters += whole.filters
     return found
 
 

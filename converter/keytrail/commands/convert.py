@@ -19,6 +19,7 @@ from keytrail.commands._common import (
     packs,
     print_json,
 )
+from keytrail.commands._narrowing import FILTERS, SITE, narrow_pack
 from keytrail.convert import TARGETS, convert
 from keytrail.files import write_text
 from keytrail.schemas import SCHEMAS, get_schema
@@ -29,6 +30,7 @@ from keytrail.schemas import SCHEMAS, get_schema
     examples=[
         "keytrail convert trail_key_disabled --schema ecs",
         "keytrail convert --schema keytrail -o queries/",
+        "keytrail convert trail_key_disabled --target esql",
         "keytrail convert my-rules/ --schema ecs --format json",
     ],
 )
@@ -40,7 +42,7 @@ from keytrail.schemas import SCHEMAS, get_schema
     "--schema", type=click.Choice(list(SCHEMAS)), default="ecs", show_default=True, help="How the index is laid out."
 )
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path, file_okay=False), help="Write one .json a rule into this folder."
+    "-o", "--output", type=click.Path(path_type=Path, file_okay=False), help="Write one file a rule into this folder."
 )
 @click.option(
     "--format",
@@ -50,25 +52,38 @@ from keytrail.schemas import SCHEMAS, get_schema
     show_default=True,
     help="The query as the target takes it, or with rule, verdict and conditions.",
 )
+@FILTERS
+@SITE
 @named_errors
-def command(names: tuple[str, ...], target: str, schema: str, output: Path | None, style: str) -> None:
+def command(
+    names: tuple[str, ...],
+    target: str,
+    schema: str,
+    output: Path | None,
+    style: str,
+    filters: tuple[str, ...],
+    site: Path | None,
+) -> None:
     """Compile rules into queries, and say of each: exact, exact if, or refused and why.
 
     Queries go to standard output or to -o, the verdicts to standard error. A refused rule makes the exit code 1.
     """
     pack = packs(names)
+    narrow_pack(pack, filters, site).complain()
     made = [convert(rule, get_schema(schema), target) for rule in pack.rules]
     shapes = {one.rule.stem: one.as_dict() for one in made if style == "json" or one.query is not None}
     if style == "query":
         shapes = {stem: shape["query"] for stem, shape in shapes.items()}
     if output is not None:
         for stem, shape in shapes.items():
-            write_text(output / f"{stem}.json", json.dumps(shape, indent=2, ensure_ascii=False) + "\n")
+            ending = target if isinstance(shape, str) else "json"
+            written = shape if isinstance(shape, str) else json.dumps(shape, indent=2, ensure_ascii=False)
+            write_text(output / f"{stem}.{ending}", written + "\n")
     elif style == "json":
         print_json(list(shapes.values()))
     else:
         for shape in shapes.values():
-            print_json(shape)
+            click.echo(shape) if isinstance(shape, str) else print_json(shape)
     for error in pack.errors:
         complain(error)
     if len(made) == 1 and made[0].error is not None:

@@ -21,7 +21,8 @@ from keytrail.commands._common import (
 from keytrail.commands.hunt import Output
 from keytrail.data import packaged
 from keytrail.hunt import Hunt
-from keytrail.proof import EmbeddedEngine, prove
+from keytrail.proof import EmbeddedEngine
+from keytrail.proving import prove_all
 from keytrail.records import Reader
 from keytrail.schemas import SCHEMAS, get_schema
 
@@ -34,7 +35,7 @@ def command(style: str) -> None:
     pack = packs([])
     fixtures = packaged("fixtures")
     known = load_events(fixtures / "events")
-    report = prove(pack.rules, load_cases(fixtures / "cases", known), known, list(SCHEMAS.values()), [EmbeddedEngine()])
+    report = prove_all(pack.rules, load_cases(fixtures / "cases", known), known, list(SCHEMAS.values()), [EmbeddedEngine()])
     running = Hunt.prepare(pack.rules, get_schema("keytrail"))
     reader = Reader([str(fixtures / "sample")])
     hits = list(running.run(reader))

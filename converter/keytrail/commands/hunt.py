@@ -20,6 +20,8 @@ from keytrail.commands._common import (
     packs,
     print_json,
 )
+from keytrail.commands._narrowing import FILTERS, SITE, narrow_pack
+from keytrail.filters import needs_profile
 from keytrail.hunt import Hit, Hunt, Window, instant, worst
 from keytrail.pack import LEVELS, Rule
 from keytrail.records import Reader
@@ -60,12 +62,15 @@ class Output:
     cls=Examples,
     examples=[
         "keytrail hunt AWSLogs/",
+        "keytrail hunt AWSLogs/ --site site.yml --filter aws_config_recorder",
         "keytrail hunt logs.json.gz --rules my-rules/ --format json",
         "zcat *.json.gz | keytrail hunt - --since 2026-11-20 --fail-on high",
     ],
 )
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True)
 @click.option("--rules", "folder", type=click.Path(path_type=Path), help="Any folder of Sigma rules for CloudTrail.")
+@FILTERS
+@SITE
 @click.option("--since", help="Only events from this time on (ISO 8601, UTC unless it says otherwise).")
 @click.option("--until", help="Only events before this time.")
 @click.option("--fail-on", type=click.Choice(LEVELS), help="Exit with 1 on a hit of this level or above.")
@@ -79,11 +84,20 @@ class Output:
 )
 @named_errors
 def command(
-    paths: tuple[str, ...], folder: Path | None, since: str | None, until: str | None, fail_on: str | None, style: str
+    paths: tuple[str, ...],
+    folder: Path | None,
+    filters: tuple[str, ...],
+    site: Path | None,
+    since: str | None,
+    until: str | None,
+    fail_on: str | None,
+    style: str,
 ) -> None:
     """Run the rules over CloudTrail files: .json, .json.gz, NDJSON, folders of them, or - for standard input."""
     window = Window(instant(since) if since else None, instant(until) if until else None)
     pack = packs([], folder)
+    narrow_pack(pack, filters, site, folder).complain()
+    waiting = [rule for rule in pack.rules if needs_profile(rule)]
     running = Hunt.prepare(pack.rules, get_schema("keytrail"))
     reader = Reader(paths)
     output = Output(style)
@@ -93,7 +107,7 @@ def command(
         output.take(hit)
     output.close(running, reader, pack.rules)
     refused = [
-        f"rule {rule.stem} refused: {running.refused[rule.id]}" for rule in pack.rules if rule.id in running.refused
+        f"rule {rule.stem} refused: {running.refused[rule.id]}" for rule in pack.rules if rule.id in running.refused and rule not in waiting
     ]
     for error in (*pack.errors, *reader.bad, *refused):
         complain(error)
@@ -101,6 +115,9 @@ def command(
         complain(f"{reader.bad_count - len(reader.bad):,} more bad inputs")
     if not reader.records:
         complain("no CloudTrail record was read")
+    if waiting:
+        names = ", ".join(rule.stem for rule in waiting)
+        click.echo(f"note: without a site profile (--site) these say nothing: {names}", err=True)
     unread = bool(pack.errors or reader.bad_count or not reader.records)
     failed = fail_on is not None and worst(sorted(levels)) >= LEVELS.index(fail_on)
-    finish(BAD_INPUT if unread else FINE, DOES_NOT_HOLD if failed or running.refused else FINE)
+    finish(BAD_INPUT if unread else FINE, DOES_NOT_HOLD if failed or refused else FINE)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import click
 
-from keytrail.cases import load_cases, load_events
+from keytrail import reports
+from keytrail.cases import Case, load_cases, load_equivalents, load_events
 from keytrail.cluster import real_elasticsearch
 from keytrail.commands._common import (
     BAD_INPUT,
@@ -23,8 +24,13 @@ from keytrail.commands._common import (
     print_json,
     show_report,
 )
+from keytrail.commands._narrowing import FILTERS, SITE, Narrowing, filters_among, narrow_pack
 from keytrail.data import packaged
-from keytrail.proof import ElasticsearchEngine, EmbeddedEngine, Engine, prove
+from keytrail.files import write_text
+from keytrail.mutate import Mutation, mutate, report_lines
+from keytrail.pack import Pack
+from keytrail.proof import ElasticsearchEngine, EmbeddedEngine, Engine
+from keytrail.proving import Events, failures_of, prove_all, subjects
 from keytrail.schemas import SCHEMAS, get_schema
 
 
@@ -48,6 +54,8 @@ def engines(names: Sequence[str], url: str | None) -> Iterator[list[Engine]]:
         "keytrail test trail_key_disabled --schema ecs",
         "keytrail test --engine embedded --engine elasticsearch",
         "keytrail test --rules my-rules/ --cases my-cases/ --format json",
+        "keytrail test --mutate",
+        "keytrail test --site site.yml --junit report.xml --sarif report.sarif",
     ],
 )
 @click.argument("names", metavar="[RULE]...", nargs=-1)
@@ -67,6 +75,16 @@ def engines(names: Sequence[str], url: str | None) -> Iterator[list[Engine]]:
     help="Which engines; elasticsearch is started here unless a URL is given.",
 )
 @click.option("--elasticsearch", "url", help="URL of a running Elasticsearch (else ELASTICSEARCH_URL).")
+@FILTERS
+@SITE
+@click.option("--mutate", "mutating", is_flag=True, help="Change one thing of a rule at a time: a case must notice.")
+@click.option("--junit", type=click.Path(path_type=Path, dir_okay=False), help="Write a report as JUnit XML.")
+@click.option("--sarif", type=click.Path(path_type=Path, dir_okay=False), help="Write a report as SARIF 2.1.0.")
+@click.option(
+    "--github/--no-github",
+    default=None,
+    help="Write GitHub's annotations to standard error; by default where GITHUB_ACTIONS is true.",
+)
 @FORMAT
 @named_errors
 def command(
@@ -77,19 +95,71 @@ def command(
     schemas: tuple[str, ...],
     wanted: tuple[str, ...],
     url: str | None,
+    filters: tuple[str, ...],
+    site: Path | None,
+    mutating: bool,
+    junit: Path | None,
+    sarif: Path | None,
+    github: bool | None,
     style: str,
 ) -> None:
-    """Prove the rules: their cases, then each rule over every event in every schema on every engine."""
+    """Prove the rules: their cases, then each rule over every event in every schema on every engine.
+
+    With filters, the cases are about the narrowed rules. With a site, the narrowed rules are proven too. An exclusion that
+    has expired fails.
+    """
     pack = packs(names, folder)
-    for error in pack.errors:
-        complain(error)
+    narrowing = narrow_pack(pack, filters, None, folder)
+    narrowing.read_profile(site, pack.rules)
     fixtures = packaged("fixtures")
     known = load_events(events or fixtures / "events")
+    place = cases or fixtures / "cases"
+    listed = load_cases(place, known)
     chosen = [get_schema(name) for name in schemas or SCHEMAS]
     with engines(("elasticsearch", *wanted) if url else wanted, url) as running:
-        report = prove(pack.rules, load_cases(cases or fixtures / "cases", known), known, chosen, running)
+        report = prove_all(pack.rules, listed, known, chosen, running, narrowing.profile)
+    report.failures += failures_of(narrowing.expired, "filter")
+    report.failures += failures_of(filters_among(pack, folder), "filter")
+    mutation = _mutation(pack, listed, place, known, narrowing) if mutating else None
+    outcome = reports.Outcome(pack.rules, listed, report, pack.errors, mutation)
+    _write(outcome, junit, sarif)
+    _show(outcome, style)
+    for line in reports.annotations(outcome.findings) if github or (github is None and reports.in_github()) else ():
+        click.echo(line, err=True)
+    finish(BAD_INPUT if pack.errors else FINE, FINE if outcome.ok else DOES_NOT_HOLD)
+
+
+def _mutation(
+    pack: Pack, listed: Sequence[Case], place: Path, known: Events, narrowing: Narrowing
+) -> Mutation:
+    return mutate(subjects(pack.rules, listed, load_equivalents(place), narrowing.profile), known)
+
+
+def _write(outcome: reports.Outcome, junit: Path | None, sarif: Path | None) -> None:
+    if junit is not None:
+        write_text(junit, reports.junit(outcome))
+    if sarif is not None:
+        write_text(sarif, reports.sarif(outcome))
+
+
+def _show(outcome: reports.Outcome, style: str) -> None:
+    """Print the table or the JSON, and what is wrong."""
+    for error in outcome.errors:
+        complain(error)
+    report, mutation = outcome.report, outcome.mutation
     if style == "json":
-        print_json(report.as_dict())
-    else:
-        show_report(report)
-    finish(BAD_INPUT if pack.errors else FINE, FINE if report.ok else DOES_NOT_HOLD)
+        print_json({**report.as_dict(), "ok": outcome.ok, **({"mutation": mutation.as_dict()} if mutation else {})})
+        return
+    show_report(report)
+    if report.waiting:
+        click.echo(f"not tested without a site profile (--site): {', '.join(report.waiting)}")
+    if mutation is not None:
+        for line in report_lines(mutation):
+            complain(line)
+        made = sum(counts[0] for counts in mutation.counts.values())
+        click.echo(
+            f"{made:,} mutants of {len(mutation.counts)} rules, {len(mutation.survivors):,} survivors, "
+            f"{len(mutation.equivalent):,} declared equivalent, score {mutation.score:.1%}"
+        )
+    if not outcome.ok and not report.failures and not report.checks:
+        complain("there was nothing to test")

@@ -22,7 +22,10 @@ class Schema:
     hold something else to what must be so of a record, in words and as a test. ``java_maps`` leads from a flattened
     field to the keyword field that holds the same object as Java prints a map, and ``size_limits`` gives the length of
     that text from which on a flattened field is left out. ``companions`` leads from a field to others that hold the
-    same value in another type: ``{"source.address": {"ip": "source.ip"}}``.
+    same value in another type: ``{"source.address": {"ip": "source.ip"}}``. ``time`` is the date field that holds the
+    event's time. ``copies`` leads from a field that a site's own pipeline fills to the flattened field that it copies
+    from. ``taken`` says in words, and as a test of a record, what it takes for an event to be in the index at all; None
+    is an index that takes every event.
     """
 
     name: str
@@ -37,6 +40,9 @@ class Schema:
     java_maps: Mapping[str, str] = field(default_factory=dict)
     size_limits: Mapping[str, int] = field(default_factory=dict)
     companions: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    copies: Mapping[str, str] = field(default_factory=dict)
+    taken: tuple[str, Callable[[Mapping[str, Any]], bool]] | None = None
+    time: str = "@timestamp"
 
     @cached_property
     def mapping(self) -> IndexMapping:
@@ -85,6 +91,12 @@ class Schema:
             if index_name.startswith(target):
                 return prefix + index_name[len(target) :]
         return index_name
+
+    def absent(self, index_name: str, rule_field: str) -> UnmappedField:
+        """Return the error for a field that the schema has a name for and its index does not have."""
+        return UnmappedField(
+            f"schema {self.name} has no field {index_name!r} (the rule's {rule_field!r})", field=rule_field
+        )
 
     def field(self, index_name: str) -> FieldType | None:
         """Return the type of an index's field; None for one that only holds other fields or does not exist."""

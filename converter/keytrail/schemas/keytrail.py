@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from keytrail.schemas.base import Schema
+from keytrail.times import iso, milliseconds
 
 # Elasticsearch refuses a term of more than 32,766 bytes; 10,922 characters are never more, whatever the alphabet.
 KEYWORD: dict[str, Any] = {"type": "keyword", "ignore_above": 10922}
@@ -128,11 +129,12 @@ def document(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return the document that the index holds for ``record``: the record, in a form that Elasticsearch never refuses.
 
     A scalar where the index has an object is kept under the key ``_value``; an empty part of a key is written ``_``;
-    ``@timestamp`` is the event's time.
+    ``@timestamp`` is the event's time, where that is one.
     """
     made = {key: _objectlike(key, value) for key, value in _clean(record).items()}
-    if isinstance(made.get("eventTime"), str):
-        made["@timestamp"] = made["eventTime"]
+    moment = milliseconds(record.get("eventTime"))
+    if moment is not None:
+        made["@timestamp"] = iso(moment)
     return made
 
 

@@ -1,5 +1,5 @@
 """Keytrail's targets for sigma-cli."""
 
-from keytrail.convert import QueryDslBackend
+from keytrail.targets import KeytrailEsqlBackend, KeytrailLuceneBackend, QueryDslBackend
 
-__all__ = ["QueryDslBackend"]
+__all__ = ["KeytrailEsqlBackend", "KeytrailLuceneBackend", "QueryDslBackend"]

@@ -1,0 +1,140 @@
+"""Schema ``ecs-custom``: schema ``ecs``, and beside the flattened objects a keyword for each field that needs one.
+
+Elastic's AWS integration has two extension points that its updates leave alone: the ingest pipeline
+``logs-aws.cloudtrail@custom``, which runs after its own, and the component template of the same name. With the two
+documents that :func:`pipeline` and :func:`component_template` return, wildcards, regular expressions and negations
+work on the fields of :data:`COPIED`. The pipeline's source is the flattened copy, because the record itself is gone by
+then: where the integration leaves that out, from 32,766 characters on, there is nothing to copy.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+from keytrail.schemas import ecs
+from keytrail.schemas.base import Schema
+
+NAME = "logs-aws.cloudtrail@custom"
+ROOT = "keytrail"
+# The one list: a rule's field, and the keyword that holds it.
+COPIED: dict[str, str] = {
+    "requestParameters.keyId": "request.key_id",
+    "requestParameters.kmsKeyId": "request.kms_key_id",
+    "requestParameters.destinationKeyId": "request.destination_key_id",
+    "requestParameters.targetKeyId": "request.target_key_id",
+    "requestParameters.policy": "request.policy",
+    "requestParameters.granteePrincipal": "request.grantee_principal",
+    "requestParameters.bucketName": "request.bucket_name",
+    "requestParameters.s3BucketName": "request.s3_bucket_name",
+    "requestParameters.key": "request.key",
+    "requestParameters.encryptionContext.aws:cloudtrail:arn": "request.encryption_context.cloudtrail_arn",
+    "requestParameters.encryptionContext.aws:s3:arn": "request.encryption_context.s3_arn",
+    "requestParameters.sourceEncryptionContext.aws:cloudtrail:arn": "request.source_encryption_context.cloudtrail_arn",
+    "requestParameters.sourceEncryptionContext.aws:s3:arn": "request.source_encryption_context.s3_arn",
+    "requestParameters.destinationEncryptionContext.aws:cloudtrail:arn": (
+        "request.destination_encryption_context.cloudtrail_arn"
+    ),
+    "requestParameters.destinationEncryptionContext.aws:s3:arn": "request.destination_encryption_context.s3_arn",
+    "responseElements.kmsKeyId": "response.kms_key_id",
+}
+# A flattened leaf has as many bytes at most, its path among them: no document is refused for the sake of a copy.
+KEYWORD: dict[str, Any] = {"type": "keyword", "ignore_above": ecs.TERM_LIMIT}
+TARGETS = {rule_field: f"{ROOT}.{target}" for rule_field, target in COPIED.items()}
+
+
+def pipeline() -> dict[str, Any]:
+    """Return what ``PUT _ingest/pipeline/logs-aws.cloudtrail@custom`` takes."""
+    return {
+        "description": "Keytrail: keywords beside the flattened objects, so that rules can look inside their values",
+        "processors": [_processor(rule_field, target) for rule_field, target in TARGETS.items()],
+    }
+
+
+def component_template() -> dict[str, Any]:
+    """Return what ``PUT _component_template/logs-aws.cloudtrail@custom`` takes."""
+    return {"template": {"mappings": {"properties": _properties()}}}
+
+
+def _processor(rule_field: str, target: str) -> dict[str, Any]:
+    """Copies a text and nothing else: an object in a keyword's place would cost the whole document."""
+    return {
+        "set": {
+            "description": f"{rule_field}, where it is a text",
+            "if": _is_text(_source(rule_field)),
+            "field": target,
+            "copy_from": _source(rule_field),
+            "ignore_empty_value": True,
+        }
+    }
+
+
+def _source(rule_field: str) -> str:
+    root, _, rest = rule_field.partition(".")
+    return f"{ecs.FLATTENED}{ecs.PAYLOADS[root]}.{rest}"
+
+
+def _is_text(path: str) -> str:
+    """A condition in Painless that fails for no document: every step asks for a map before it goes on."""
+    place = "ctx"
+    steps = []
+    for key in path.split("."):
+        steps.append(f"{place} instanceof Map")
+        place += f".{key}" if key.isidentifier() else f"['{key}']"
+    return " && ".join([*steps[1:], f"{place} instanceof String"])
+
+
+def _properties() -> dict[str, Any]:
+    made: dict[str, Any] = {}
+    for target in TARGETS.values():
+        *parents, last = target.split(".")
+        place = made
+        for parent in parents:
+            place = place.setdefault(parent, {"properties": {}})["properties"]
+        place[last] = dict(KEYWORD)
+    return made
+
+
+def document(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the document that the integration makes of ``record``, with what the pipeline adds."""
+    made = ecs.document(record)
+    for rule_field, target in TARGETS.items():
+        node: Any = made
+        for key in _source(rule_field).split("."):
+            node = node.get(key) if isinstance(node, dict) else None
+        if isinstance(node, str) and node:
+            *parents, last = target.split(".")
+            place = made
+            for parent in parents:
+                place = place.setdefault(parent, {})
+            place[last] = node
+    return made
+
+
+def _body() -> dict[str, Any]:
+    body: dict[str, Any] = copy.deepcopy(dict(ecs.SCHEMA.body))
+    body["mappings"]["properties"].update(_properties())
+    return body
+
+
+def copies(targets: Mapping[str, str]) -> dict[str, str]:
+    """Return where each copy comes from: the flattened field that its source is a key of."""
+    return {target: f"{ecs.FLATTENED}{ecs.PAYLOADS[name.partition('.')[0]]}" for name, target in targets.items()}
+
+
+SCHEMA = Schema(
+    name="ecs-custom",
+    title="Elastic's AWS integration with Keytrail's own keywords, by its @custom pipeline",
+    index=ecs.SCHEMA.index,
+    names={**ecs.SCHEMA.names, **TARGETS},
+    prefixes=ecs.SCHEMA.prefixes,
+    body=_body(),
+    document=document,
+    dropped=ecs.SCHEMA.dropped,
+    shared=ecs.SCHEMA.shared,
+    java_maps=ecs.SCHEMA.java_maps,
+    size_limits=ecs.SCHEMA.size_limits,
+    companions=ecs.SCHEMA.companions,
+    copies=copies(TARGETS),
+)

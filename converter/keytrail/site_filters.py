@@ -1,0 +1,243 @@
+"""What a site profile becomes: Sigma filters, which narrow rules to the site's own (scope) and allow its own (lists).
+
+A rule says what it takes, in its attribute ``keytrail``: ``scope: key``, ``trail`` or ``bucket``, and ``allow:``, a list
+of ``readers``, ``administrators``, ``accounts``, ``own_key``, ``own_bucket`` and ``paired``. Scope is conservative: an
+event is taken out only where it tells what it is about, in a form that its author did not choose where there is one,
+and that is none of the site's. What an event does not tell is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import groupby
+from typing import Any
+from uuid import UUID, uuid5
+
+import yaml
+
+from keytrail.data import packaged
+from keytrail.errors import ProfileError
+from keytrail.filters import Filter, load_filters, narrow, read_filter
+from keytrail.pack import Rule
+from keytrail.profile import Exclusion, Principal, Profile, Trail
+
+_SPACE = UUID("5f0c1a52-6f0e-4c77-9d0e-2f2d8f2b7a11")
+_CONTEXT = "requestParameters.encryptionContext"
+_TARGET = "requestParameters.destinationEncryptionContext"
+Selections = dict[str, Any]
+
+
+def apply_profile(rules: Iterable[Rule], profile: Profile, variant: str = "") -> list[Rule]:
+    """Return the rules narrowed to the site; ``variant`` sets them apart from those that are not."""
+    listed = list(rules)
+    filters = site_filters(profile, listed)
+    return [replace(narrow(rule, filters), site=profile.site, variant=variant) for rule in listed]
+
+
+def site_filters(profile: Profile, rules: Sequence[Rule]) -> list[Filter]:
+    """Return the profile's filters for those of ``rules`` that take them; what has expired is among them.
+
+    Raises :class:`ProfileError` where it turns on a filter that there is not.
+    """
+    made = [*_scopes(profile), *_lists(profile)]
+    found = []
+    for key, term, title, exclusion, selections, condition, line in made:
+        targets = [rule.id for rule in rules if _takes(rule, key, term)]
+        if targets and selections:
+            one = _filter(profile, title, targets, exclusion, selections, condition)
+            found.append(replace(one, place=(profile.path, line)))
+    return found + [_turned_on(profile, name, exclusion) for name, exclusion in profile.turned_on]
+
+
+def _takes(rule: Rule, key: str, term: str) -> bool:
+    said = rule.document.get("keytrail")
+    found = said.get(key) if isinstance(said, Mapping) else None
+    return term in (found if isinstance(found, list) else [found])
+
+
+Made = tuple[str, str, str, Exclusion, Selections, str, int]
+
+
+def _filter(
+    profile: Profile, title: str, targets: list[str], exclusion: Exclusion, selections: Selections, condition: str
+) -> Filter:
+    """A filter as if it had been read from a file beside the profile."""
+    stem = title.lower().replace(" ", "_").replace("'", "")
+    document = {
+        "title": title,
+        "id": str(uuid5(_SPACE, f"{profile.site} {title}")),
+        "description": f"Made from the profile of {profile.site}.",
+        "logsource": {"product": "aws", "service": "cloudtrail"},
+        "filter": {"rules": targets, **selections, "condition": condition},
+        "keytrail": exclusion.as_dict(),
+    }
+    return read_filter(Rule(profile.path.with_name(f"{stem}.yml"), document, ""))
+
+
+def as_yaml(one: Filter) -> str:
+    """Return a filter as a file that any Sigma tool reads."""
+    return yaml.safe_dump(dict(one.rule.document), sort_keys=False, allow_unicode=True, width=120)
+
+
+def _turned_on(profile: Profile, name: str, exclusion: Exclusion) -> Filter:
+    """A filter of the pack, under the site's own owner, reason and expiry."""
+    folder = packaged("rules") / "filters"
+    found = [one for one in load_filters([folder]).filters if one.stem == name and not one.template]
+    if not found:
+        raise ProfileError(f"there is no filter {name!r} to turn on", path=profile.path, line=profile.line("filters"))
+    place = (profile.path, profile.line("filters"))
+    return replace(
+        found[0], owner=exclusion.owner, reason=exclusion.reason, expires=exclusion.expires, place=place
+    )
+
+
+# -- scope --------------------------------------------------------------------------------------------------------
+
+
+def _scopes(profile: Profile) -> Iterator[Made]:
+    scope = Exclusion(profile.owner, "about none of the site's own", profile.expires)
+    kinds: Mapping[str, Callable[[Profile], tuple[Selections, str]]] = {
+        "key": _key_scope,
+        "trail": _trail_scope,
+        "bucket": _bucket_scope,
+    }
+    for term, make in kinds.items():
+        yield ("scope", term, f"Site {term}s only", scope, *make(profile), profile.line("expires"))
+
+
+def _key_scope(profile: Profile) -> tuple[Selections, str]:
+    """By the key's ARN in resources, which AWS writes; by the request, which its author writes, where there is none.
+
+    An alias tells its key only to who knows all aliases, and a moved or deleted alias no longer tells it at all.
+    """
+    keys = profile.keys
+    anywhere = [f":key/{key.id}" for key in keys if key.multi_region]
+    own_resource: list[Selections] = [{"resources.ARN": [key.arn for key in keys]}]
+    own_resource += [{"resources.ARN|endswith": anywhere}] if anywhere else []
+    aliases = [name for key in keys for name in (*key.aliases, *key.alias_arns)]
+    named = dict.fromkeys([*(name for key in keys for name in (key.id, key.arn)), *aliases])
+    own_request: list[Selections] = [{"requestParameters.keyId": list(named)}]
+    # A regional copy of a key has another ARN, which cannot be told from a foreign one by how it begins.
+    starts = ["arn:"] if anywhere else []
+    if not profile.all_aliases_listed:
+        starts += ["alias/", *dict.fromkeys(key.alias_prefix for key in keys)]
+    own_request += [{"requestParameters.keyId|startswith": starts}] if starts else []
+    selections: Selections = {
+        "told_by_resource": {"resources.ARN|contains": ":key/"},
+        "own_resource": own_resource,
+        "told_by_request": {"requestParameters.keyId|exists": True},
+        "own_request": own_request,
+        "alias": {"requestParameters.aliasName|exists": True},
+    }
+    if profile.all_aliases_listed and aliases:
+        selections["alias"] = {"requestParameters.aliasName": aliases}
+    elif profile.all_aliases_listed:
+        del selections["alias"]
+    foreign = (
+        "not ((told_by_resource and not own_resource) "
+        "or (told_by_request and not told_by_resource and not own_request))"
+    )
+    return selections, f"alias or {foreign}" if "alias" in selections else foreign
+
+
+def _trail_scope(profile: Profile) -> tuple[Selections, str]:
+    named = list(dict.fromkeys(name for trail in profile.trails for name in (trail.name, trail.arn)))
+    return {
+        "own_trail": [
+            {"requestParameters.name": named},
+            {"requestParameters.trailName": named},
+            {"responseElements.trailARN": list(dict.fromkeys(trail.arn for trail in profile.trails))},
+        ],
+        "told": [{"requestParameters.name|exists": True}, {"requestParameters.trailName|exists": True}],
+    }, "own_trail or not told"
+
+
+def _bucket_scope(profile: Profile) -> tuple[Selections, str]:
+    """By the bucket's name and ARN; an access point has a name of its own, and says in resources whose it is."""
+    buckets = list(dict.fromkeys(trail.bucket for trail in profile.trails))
+    arns = list(dict.fromkeys(trail.bucket_arn for trail in profile.trails))
+    inside = [f"{arn}/" for arn in arns]
+    places = ("resources.ARN", f"{_CONTEXT}.aws:s3:arn", f"{_TARGET}.aws:s3:arn")
+    own: list[Selections] = [{"requestParameters.bucketName": buckets}]
+    own += [one for place in places for one in ({place: arns}, {f"{place}|startswith": inside})]
+    told = ("requestParameters.bucketName", *places[1:])
+    return {
+        "own_bucket": own,
+        "access_point": {"requestParameters.bucketName|startswith": "arn:"},
+        "told": [{f"{place}|exists": True} for place in told],
+    }, "own_bucket or access_point or not told"
+
+
+# -- lists --------------------------------------------------------------------------------------------------------
+
+
+def _lists(profile: Profile) -> Iterator[Made]:
+    yield from _principals("readers", profile.readers, profile)
+    yield from _principals("administrators", profile.administrators, profile)
+    own, line = Exclusion(profile.owner, "named in the profile", profile.expires), profile.line("expires")
+    if profile.accounts:
+        # Of one key only: a ReEncrypt has two in resources, and one of the site's would cover for a foreign one.
+        selection = {"eventName": "GenerateDataKey", "resources.accountId": list(profile.accounts)}
+        yield "allow", "accounts", "Site accounts", own, {"own_account": selection}, "not own_account", line
+    trails = profile.trails
+    settings = {
+        "own_key": [{**_answer(trail), "responseElements.kmsKeyId": [key.arn for key in trail.keys]} for trail in trails],
+        "own_bucket": [{**_answer(trail), **_place(trail)} for trail in trails],
+        "paired": [pair for trail in trails for pair in _pairs(trail)],
+    }
+    for term, selected in settings.items():
+        yield "allow", term, f"Site {term.replace('_', ' ')}", own, {term: selected}, f"not {term}", line
+
+
+def _answer(trail: Trail) -> Selections:
+    return {"responseElements.trailARN": trail.arn}
+
+
+def _place(trail: Trail) -> Selections:
+    return {"responseElements.s3BucketName": trail.bucket, "responseElements.s3KeyPrefix": trail.prefix or None}
+
+
+def _pairs(trail: Trail) -> Iterator[Selections]:
+    """The contexts that the trail's own objects have, under its own keys; a key that is not told disagrees with none."""
+    for place in ({"aws:s3:arn|startswith": trail.folder_arn}, {"aws:s3:arn": trail.bucket_arn}):
+        context: Selections = {"aws:cloudtrail:arn": trail.arn, **place}
+        named = {f"{_CONTEXT}.{name}": value for name, value in context.items()}
+        yield {**named, "resources.ARN": [key.arn for key in trail.keys]}
+        yield {**named, "resources.ARN": None}
+
+
+def _principals(term: str, given: Sequence[Principal], profile: Profile) -> Iterator[Made]:
+    """One filter for each owner, reason and expiry, so that one that expires leaves the others."""
+
+    def key(entry: Principal) -> tuple[str, str, str]:
+        return entry.exclusion.expires.isoformat(), entry.exclusion.owner, entry.exclusion.reason
+
+    template = _template(term)
+    from_where = {"sourceIPAddress|cidr": list(profile.networks)} if term == "administrators" and profile.networks else {}
+    for number, (_, group) in enumerate(groupby(sorted(given, key=key), key=key), start=1):
+        entries = list(group)
+        values = {f"%{kind}s%": [entry.value for entry in entries if entry.kind == kind] for kind in _KINDS}
+        selections = {name: {**lines, **from_where} for name, lines in _filled(template, values)}
+        title = f"Known {term}" + (f" {number}" if number > 1 else "")
+        line = profile.line(term, given.index(entries[0]))
+        yield "allow", term, title, entries[0].exclusion, selections, template.condition, line
+
+
+_KINDS = ("role", "user", "account")
+
+
+def _template(term: str) -> Filter:
+    """The filter of the pack whose placeholders the profile fills."""
+    return next(one for one in load_filters([packaged("rules") / "filters" / f"known_{term}.yml"]).filters)
+
+
+def _filled(template: Filter, values: Mapping[str, list[str]]) -> Iterator[tuple[str, Selections]]:
+    """The template's selections, each with its placeholder's values; one for which there are none is left out."""
+    for name, lines in template.selections.items():
+        given = {
+            str(key).removesuffix("|expand"): values.get(value, []) if str(key).endswith("|expand") else value
+            for key, value in lines.items()
+        }
+        if all(value != [] for value in given.values()):
+            yield name, given

@@ -1,0 +1,223 @@
+"""Will the rules mean the same on a user's index? Its mapping is read, the rules are compiled for it and tried.
+
+Nothing is written to the index itself: events are loaded into a temporary one with the same mapping.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from keytrail import reference, telemetry, trial
+from keytrail.cases import Case
+from keytrail.convert import Conversion, convert
+from keytrail.errors import UnmappedField
+from keytrail.holding import BROKEN, UNTESTED, Holding, check, count
+from keytrail.pack import Rule
+from keytrail.proof import Event, corpus, holds
+from keytrail.schemas import ecs_custom, keytrail
+from keytrail.schemas.live import LiveSchema, live_schema, mapping_of, read_cluster
+from keytrail.verdict import Condition
+
+if TYPE_CHECKING:
+    from keytrail.cluster import Cluster
+
+UNMAPPED, DIVERGES = "unmapped", "diverges"
+Records = Mapping[str, Mapping[str, Any]]
+
+
+@dataclass
+class Verified:
+    """What was found of one rule. ``diverges`` are the events on which the query and the rule differ."""
+
+    made: Conversion
+    holdings: list[Holding] = field(default_factory=list)
+    diverges: list[str] = field(default_factory=list)
+    rejected: str | None = None
+    blind: list[str] = field(default_factory=list)
+
+    @property
+    def outcome(self) -> str:
+        """The verdict; ``unmapped`` or ``error`` where there is none, ``diverges`` where it turned out to be wrong."""
+        if self.made.query is None:
+            return UNMAPPED if isinstance(self.made.error, UnmappedField) else self.made.verdict
+        return DIVERGES if self.diverges or self.rejected else self.made.verdict
+
+    @property
+    def broken(self) -> list[Holding]:
+        """The conditions that are not so in the index."""
+        return [holding for holding in self.holdings if holding.state == BROKEN]
+
+    @property
+    def ok(self) -> bool:
+        """The query means what the rule says as far as can be told, and there are events for it to see."""
+        return self.outcome in ("exact", "exact if") and not self.broken and not self.blind
+
+    def fixes(self, schema: LiveSchema) -> list[str]:
+        """Return what would make the rule exact here: which field to map how."""
+        error = self.made.error
+        if error is not None:
+            known = error.hint if isinstance(error, UnmappedField) or _in_conflict(error.field, schema) else None
+            mended = known or (_mended(error.field, schema) if error.field else None) or error.hint
+            return [mended] if mended else []
+        found = (_remedy(holding.condition, schema) for holding in self.broken)
+        return list(dict.fromkeys(fix for fix in found if fix))
+
+    def as_dict(self, schema: LiveSchema) -> dict[str, Any]:
+        """Return it as JSON has it."""
+        shape = self.made.as_dict()
+        return {
+            "rule_id": shape["rule_id"],
+            "rule": shape["rule"],
+            "outcome": self.outcome,
+            "reason": self.rejected or shape.get("reason"),
+            "conditions": [holding.as_dict() for holding in self.holdings],
+            "diverges": self.diverges,
+            "blind": self.blind,
+            "fixes": self.fixes(schema),
+        }
+
+
+@dataclass
+class Verification:
+    """What was found of all rules, and of the index."""
+
+    server: str
+    schema: LiveSchema
+    events: int
+    tried: trial.Trial
+    rules: list[Verified]
+    telemetry: dict[str, tuple[telemetry.Kind, ...]]
+
+    @property
+    def ok(self) -> bool:
+        """Every rule is, and there was something to check."""
+        return bool(self.rules) and self.events > len(self.tried.refused) and all(one.ok for one in self.rules)
+
+    @property
+    def outcomes(self) -> Counter[str]:
+        """How many rules have each outcome."""
+        return Counter(one.outcome for one in self.rules)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON has it."""
+        schema = self.schema
+        index, used, limit = schema.fullest
+        return {
+            "ok": self.ok,
+            "elasticsearch": self.server,
+            "index": schema.index,
+            "indices": list(schema.indices),
+            "naming": schema.naming,
+            "like": schema.title,
+            "fields": {"index": index, "used": used, "limit": limit},
+            "conflicts": {name: problem[0] for name, problem in schema.unusable.items()},
+            "tried_on": self.tried.engine,
+            "notes": self.tried.notes,
+            "events": self.events,
+            "refused_events": self.tried.refused,
+            "telemetry": {
+                word: [{"events_of": kind.name, "events": kind.events, "why": kind.why} for kind in kinds]
+                for word, kinds in self.telemetry.items()
+            },
+            "outcomes": dict(self.outcomes),
+            "rules": [one.as_dict(schema) for one in self.rules],
+        }
+
+
+def verify(
+    cluster: Cluster,
+    pattern: str,
+    rules: Sequence[Rule],
+    cases: Sequence[Case],
+    events: Records,
+    prove_on: Cluster | None = None,
+    progress: Callable[[str], None] = lambda text: None,
+) -> Verification:
+    """Verify ``rules`` against the indices behind ``pattern``.
+
+    Parameters: the fixtures ``cases`` and ``events`` are what the queries are tried on, in a temporary index of
+    ``prove_on`` or else of ``cluster``. Errors: those of :mod:`keytrail.schemas.live` and of the cluster.
+    """
+    progress(f"reading the mapping of {pattern}")
+    schema = live_schema(read_cluster(cluster, pattern), pattern)
+    records = corpus(events, cases)
+    verified = [Verified(convert(rule, schema)) for rule in rules]
+    progress(f"trying {len(rules)} rules on {len(records)} events")
+    tried = _try(verified, records, schema, prove_on or cluster)
+    progress(f"asking {pattern} whether the conditions hold")
+    conditions = dict.fromkeys(condition for one in verified for condition in one.made.conditions)
+    known = {condition: check(condition, schema, cluster) for condition in conditions}
+    kinds = telemetry.survey(rules, schema, lambda query: count(cluster, pattern, query)[0])
+    for one in verified:
+        one.holdings = [known[condition] for condition in one.made.conditions]
+        one.blind = telemetry.blind(one.made.rule, kinds)
+    return Verification(cluster.version, schema, len(records), tried, verified, kinds)
+
+
+def _try(verified: Sequence[Verified], records: Sequence[Event], schema: LiveSchema, cluster: Cluster) -> trial.Trial:
+    """Run the queries on the events, and compare with what the rules say."""
+    usable = {one.made.rule.stem: one for one in verified if one.made.query is not None}
+    queries = {stem: one.made.query.body["query"] for stem, one in usable.items() if one.made.query is not None}
+    documents = {event.name: schema.document(event.record) for event in records}
+    tried = trial.on_cluster(cluster, schema, queries, documents)
+    for stem, one in usable.items():
+        one.rejected = tried.rejected.get(stem)
+        if one.rejected is None:
+            one.diverges = _divergences(one.made, tried.hits[stem], records, schema, tried)
+    return tried
+
+
+def _divergences(
+    made: Conversion, hits: frozenset[str], records: Sequence[Event], schema: LiveSchema, tried: trial.Trial
+) -> list[str]:
+    """The events on which query and rule differ although every condition is so."""
+    says = reference.compile_rule(made.rule.document)
+    return [
+        event.name
+        for event in records
+        if event.name not in tried.refused
+        and says(event.record) is not (event.name in hits)
+        and all(holds(condition, schema, event.record) for condition in made.conditions)
+    ]
+
+
+def _in_conflict(rule_field: str | None, schema: LiveSchema) -> bool:
+    name = "" if rule_field is None else schema.names.get(rule_field, rule_field)
+    return any(other == name or other.startswith(f"{name}.") for other in schema.unusable) if name else False
+
+
+def _mended(rule_field: str, schema: LiveSchema) -> str | None:
+    """How a field becomes one that every test can be asked of."""
+    rule_field = schema.rule_name(rule_field)
+    if schema.naming == "ecs":
+        if rule_field not in ecs_custom.TARGETS or rule_field in schema.names:
+            return None
+        return (
+            f"{rule_field} becomes a keyword with 'keytrail schema ecs-custom --part component-template' and 'pipeline'"
+        )
+    spec = json.dumps(mapping_of(rule_field, keytrail.KEYWORD))
+    return f"map it in the index template, {spec}, and roll over or reindex"
+
+
+def _remedy(condition: Condition, schema: LiveSchema) -> str | None:
+    if condition.kind in ("map_not_longer", "not_longer"):
+        found = schema.mapping.field(condition.index_field)
+        if condition.kind == "not_longer" and found is not None and schema.naming == "raw":
+            return _mended(condition.field, schema)
+        if condition.kind == "not_longer":
+            return f"map {condition.index_field} with a larger ignore_above, and roll over or reindex"
+        return "the fields that rules ask for become keywords with schema ecs-custom"
+    if condition.kind == "taken":
+        return "raise index.mapping.total_fields.limit, or use the index template of 'keytrail schema keytrail'"
+    if condition.kind == "copied":
+        return "reindex older documents through the pipeline logs-aws.cloudtrail@custom"
+    if condition.kind == "own_place":
+        return "update the AWS integration" if "6.22" in condition.text else None
+    return None
+
+
+__all__ = ["BROKEN", "UNTESTED", "Verification", "Verified", "verify"]
