@@ -42,7 +42,14 @@ TYPES: dict[str, dict[str, Any]] = {
     "date": {"type": "date", "ignore_malformed": True},
     "dynamic keyword": KEYWORD,
 }
-OFTEN = ("keyword", "keyword, ignore_above 256", "text with keyword", "flattened", "keyword with ip", "keyword with number")
+OFTEN = (
+    "keyword",
+    "keyword, ignore_above 256",
+    "text with keyword",
+    "flattened",
+    "keyword with ip",
+    "keyword with number",
+)
 MAP_LIMIT = 100  # characters of a map's text that the index searches
 SIZE_LIMIT = 140  # and from which on it keeps no flattened copy
 DROPPED = frozenset({"", "-", "none"})
@@ -52,7 +59,23 @@ STRINGS = (
     *("a*b", "a?b", "a\\b", "*", "?", "\\", "a b", "a\nb", "\n", ".*", "a.b", "[a]", '"', "@&<>~#", "a/b", "{a=b}"),
     *("7", "7.0", "007", "-7", "1e3", "0", "true", "false", "True", "10.0.0.1", "10.1.2.3", "::1", "0:0::1"),
     *("::ffff:10.0.0.1", "2001:db8::1", "2001:DB8::1", "2026-11-20", "😀", "a😀b", "\u0000", "null", "AND", "NOT"),
-    *("a\\", "/", "\\/", 'a"b c"', "a AND b", "(a)", "_exists_:a", "\ta", "-", "none", "a||b", '"""', "\r", "\u3000", "ǅ"),
+    *(
+        "a\\",
+        "/",
+        "\\/",
+        'a"b c"',
+        "a AND b",
+        "(a)",
+        "_exists_:a",
+        "\ta",
+        "-",
+        "none",
+        "a||b",
+        '"""',
+        "\r",
+        "\u3000",
+        "ǅ",
+    ),
     "arn:aws:s3:::bucket/AWSLogs/111122223333/CloudTrail/x.json.gz",
     *("x" * 255 + "ab", "ab" + "x" * 8190, "x" * 40 + "root"),
 )
@@ -63,9 +86,37 @@ UNWILD = ("ip", "long", "double", "boolean", "date")
 # What holds for the value alone is no longer safe under not, and mostly refused there.
 FRAGILE = ("ip", "long", "double", "boolean", "keyword, lowercase", "flattened with map")
 REGEXES = (
-    *("^a", "b$", "^a.*b$", "a|b", "^(a|A)b?$", "[a-c]{2}", "[^a]", r"\d+", r"\w\s\w", r"a\.b", "^$", "x{255}", "(ab)+"),
+    *(
+        "^a",
+        "b$",
+        "^a.*b$",
+        "a|b",
+        "^(a|A)b?$",
+        "[a-c]{2}",
+        "[^a]",
+        r"\d+",
+        r"\w\s\w",
+        r"a\.b",
+        "^$",
+        "x{255}",
+        "(ab)+",
+    ),
     *(r"^arn:aws:s3:::[^/]+/", "a.b", r"[\]\[]", "(?:a|b)c", r"\*", "é", r"^\{a=", '"', r"[@&<>~#]+", "(^a|b$)"),
-    *("a{2,}", r"\\", r"/", r"\\$", r"^(|a)$", "(a|)b", "^$|k", r"a{,2}b", "[/]", r"[\\/]", "^.$", r"\S\D\W", "a-b|[a-]"),
+    *(
+        "a{2,}",
+        r"\\",
+        r"/",
+        r"\\$",
+        r"^(|a)$",
+        "(a|)b",
+        "^$|k",
+        r"a{,2}b",
+        "[/]",
+        r"[\\/]",
+        "^.$",
+        r"\S\D\W",
+        "a-b|[a-]",
+    ),
 )
 REFUSED_REGEXES = ("(ab)+?", r"\bA", "a^b", "[[:alpha:]]", "a++")
 NETWORKS = ("10.0.0.0/8", "10.0.0.1/32", "::/0", "2001:db8::/32", "0.0.0.0/0", "::1/128", "::ffff:0:0/96", "::/64")
@@ -94,7 +145,14 @@ MODIFIERS: dict[str, tuple[str, ...]] = {
 POSITIVE = ("one", "one and two", "one or two", "1 of them", "all of them", "one or (two and one)", "any of t*")
 CONDITIONS = (
     *("one", "not one", "one and two", "one or two", "one and not two", "not (one or two)", "not (one and not two)"),
-    *("1 of them", "all of them", "not 1 of t*", "(one or two) and not (two and one)", "not not one", "not all of them"),
+    *(
+        "1 of them",
+        "all of them",
+        "not 1 of t*",
+        "(one or two) and not (two and one)",
+        "not not one",
+        "not all of them",
+    ),
     *("one or not two", "not one or two", "not one and not two", "one and not (two or not one)", "any of o*"),
 )
 
@@ -128,7 +186,7 @@ def flattened_values(kind: str) -> st.SearchStrategy[Any]:
 
 
 @st.composite
-def events(draw: st.DrawFn, kinds: Mapping[str, str], layout: str) -> Event:
+def events(draw: st.DrawFn, kinds: Mapping[str, str], layout: str, objects: Sequence[str]) -> Event:
     """An event with some of the fields, each as a dotted key, in objects, in a list of objects, or in several."""
     event: Event = {}
     for name, kind in kinds.items():
@@ -138,6 +196,8 @@ def events(draw: st.DrawFn, kinds: Mapping[str, str], layout: str) -> Event:
         _place(draw, event, name, draw(made), layout if kind != "flattened with map" else "flat")
         if "." in name and layout != "flat" and draw(st.integers(0, 4)) == 3:
             _place(draw, event, name, draw(made), layout)
+    if objects and draw(st.integers(0, 5)) == 3:
+        _place(draw, event, f"{draw(st.sampled_from(objects))}.unlisted", draw(event_values("keyword")), layout)
     if draw(st.integers(0, 9)) == 7:
         event["unmapped"] = draw(st.one_of(event_values("text"), flattened_values("text")))
     return event
@@ -351,7 +411,9 @@ def worlds(draw: st.DrawFn, rules_most: int = 16, events_most: int = 28) -> Worl
     drops = draw(st.integers(0, 5)) == 4
     world = World(kinds, [], [], layout, drops)
     asked |= dict.fromkeys(sorted(world.objects), "object")
-    world.events = draw(st.lists(events(kinds, layout), min_size=events_most // 2, max_size=events_most))
+    world.events = draw(
+        st.lists(events(kinds, layout, sorted(world.objects)), min_size=events_most // 2, max_size=events_most)
+    )
     world.rules = draw(st.lists(rules(asked), min_size=rules_most // 2, max_size=rules_most))
     return world
 

@@ -93,7 +93,7 @@ def load_equivalents(folder: Path) -> dict[str, list[Equivalent]]:
 
     Errors: CaseError as for ``load_cases``.
     """
-    files = ((path, *_opened(path, {})) for path in _by_stem(folder, (".yml", ".yaml"), "case"))
+    files = ((path, *opened(path, {})) for path in _by_stem(folder, (".yml", ".yaml"), "case"))
     return {path.stem: reader.equivalents(root) for path, reader, root in files}
 
 
@@ -112,13 +112,29 @@ def _by_stem(folder: Path, suffixes: tuple[str, ...], what: str) -> list[Path]:
 
 
 def _file(path: Path, events: Mapping[str, Mapping[str, Any]]) -> list[Case]:
-    """The cases of one file."""
-    reader, root = _opened(path, events)
-    return reader.cases(root)
+    """The cases of one file; none where they are about sequences of events, which ``sequence_cases`` reads."""
+    reader, root = opened(path, events)
+    return [] if has_sequences(root) else reader.cases(root)
 
 
-def _opened(path: Path, events: Mapping[str, Mapping[str, Any]]) -> tuple[_CaseReader, yaml.Node]:
-    """A reader of one file, and the file's YAML."""
+def has_sequences(root: yaml.Node) -> bool:
+    """Tell whether the cases of a file are about sequences of events, as those of correlations are."""
+    parts = root.value if isinstance(root, yaml.MappingNode) else ()
+    listed = next((node.value for key, node in parts if key.value == "cases" and isinstance(node.value, list)), ())
+    return any(
+        isinstance(node, yaml.MappingNode) and any(key.value == "events" for key, _ in node.value) for node in listed
+    )
+
+
+def case_files(folder: Path) -> list[Path]:
+    """The YAML files in a folder and below it. Errors: CaseError where there is none, or two have one name."""
+    return _by_stem(folder, (".yml", ".yaml"), "case")
+
+
+def opened(
+    path: Path, events: Mapping[str, Mapping[str, Any]], kind: type[CaseReader] | None = None
+) -> tuple[CaseReader, yaml.Node]:
+    """A reader of one file, of a ``kind`` of readers, and the file's YAML."""
     try:
         loader = yaml.SafeLoader(path.read_text(encoding="utf-8"))
         root = loader.get_single_node()
@@ -130,13 +146,13 @@ def _opened(path: Path, events: Mapping[str, Mapping[str, Any]]) -> tuple[_CaseR
         raise CaseError(f"cannot be read: {error.strerror}", path=path) from None
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise CaseError(f"not valid YAML: {error}", path=path) from None
-    reader = _CaseReader(path, events, loader)
+    reader = (kind or CaseReader)(path, events, loader)
     if root is None:
         raise CaseError("the file is empty", path=path, hint="it must hold cases: and a list of them")
     return reader, root
 
 
-class _CaseReader:
+class CaseReader:
     """Turns the YAML nodes of one file into cases; nodes, because they know their lines."""
 
     def __init__(self, path: Path, events: Mapping[str, Mapping[str, Any]], loader: yaml.SafeLoader) -> None:

@@ -160,7 +160,9 @@ def names(node: Condition, defined: Sequence[str]) -> dict[str, set[bool]]:
     """Return the selections that the condition uses, each with the signs it is used with: True is negated."""
     found: dict[str, set[bool]] = {}
     for _, part, odd in places(node):
-        used = [part.name] if isinstance(part, Name) else selected(part.pattern, defined) if isinstance(part, Of) else []
+        used = (
+            [part.name] if isinstance(part, Name) else selected(part.pattern, defined) if isinstance(part, Of) else []
+        )
         for name in used:
             found.setdefault(name, set()).add(odd)
     return found

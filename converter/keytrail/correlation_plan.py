@@ -16,7 +16,7 @@ from keytrail.errors import KeytrailError, Refused
 from keytrail.mapping import FieldType
 from keytrail.resolved import Exists, Leaf, Pattern, Wild
 from keytrail.schemas import Schema
-from keytrail.typed import typed
+from keytrail.typed import BY_AWS, typed
 from keytrail.verdict import Condition, Query, Strays
 
 PAGE = 10_000  # buckets or hits in an answer; the most that an index gives by default
@@ -60,13 +60,17 @@ def _steps(correlation: Correlation) -> Iterable[str]:
 
 
 def _turned(condition: Condition) -> Condition:
-    """The condition where events can be missing: one that is not found looks like silence, or hides the whole group."""
-    if condition.strays is not Strays.MISSES:
-        what = (
-            f"the plan would take for an event what is none, and so miss that one is missing, unless {condition.text}"
-        )
-        raise Refused(what, field=condition.field)
+    """The condition where events can be missing: one that is not found looks like silence, or hides the whole group.
+
+    One that is taken for an event hides the silence, and nobody may be able to do that on purpose.
+    """
+    if condition.strays is Strays.ADDS and condition.breaker == BY_AWS:
+        return replace(condition, strays=Strays.MISSES)
+    if condition.strays is not Strays.MISSES and condition.breaker != BY_AWS:
+        what = f"something else could be taken for an event, and hide that there is none, unless {condition.text}"
+        raise Refused(what, field=condition.field, hint="a schema that keeps the field as a keyword can tell them apart")
     return replace(condition, strays=Strays.BOTH)
+
 
 
 # -- fields -------------------------------------------------------------------------------------------------------

@@ -60,8 +60,10 @@ def _where(question: Typed) -> str:
 
 def _simple(question: Typed) -> bool:
     """Whether it is alternatives and nothing else."""
-    return all(map(_simple, question.children)) if isinstance(question, AnyOf) else not isinstance(
-        question, (AllOf, NoneOf)
+    return (
+        all(map(_simple, question.children))
+        if isinstance(question, AnyOf)
+        else not isinstance(question, (AllOf, NoneOf))
     )
 
 
@@ -71,8 +73,10 @@ def _asked(question: Typed) -> str:
 
 def _string(text: str) -> str:
     """A string in three quotes, where backslashes are themselves, or in one where that cannot hold the text."""
-    if any(sign in text for sign in '\\"') and not text.endswith('"') and not any(
-        part in text for part in ('"""', "\n", "\r")
+    if (
+        any(sign in text for sign in '\\"')
+        and not text.endswith('"')
+        and not any(part in text for part in ('"""', "\n", "\r"))
     ):
         return f'"""{text}"""'
     return '"' + "".join(_ESCAPES.get(character, character) for character in text) + '"'

@@ -1,8 +1,8 @@
 """Sigma filters: read, checked for what turns them into something else, and combined with the rules they are for.
 
 A rule and its filters become one rule: the rule's selections and the filters', renamed, and the condition
-``(rule's) and (filter's)``. That is what pySigma makes of them, and as it is a plain rule, the converter, the reference,
-the explanation and the hunt all see the same.
+``(rule's) and (filter's)``. That is what pySigma makes of them, and as it is a plain rule, the converter, the
+reference, the explanation and the hunt all see the same.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def today() -> date:
 
 
 def load_filters(paths: Iterable[Path]) -> Filters:
-    """Read the filters in files and folders; documents that are no filters are errors in a file, passed over in a folder.
+    """Read the filters in files and folders. What is no filter is an error in a file, and passed over in a folder.
 
     Raises :class:`FilterError` where there is not one filter to be found, :class:`RuleError` for a path that is none.
     """
@@ -138,7 +138,9 @@ def read_filter(document: Rule) -> Filter:
     if not isinstance(given, Mapping) or not isinstance(given.get("condition"), str):
         raise _error(document, "filter", "a filter needs filter: with rules, selections and one condition", _SHAPE)
     if "rules" not in given:
-        raise _error(document, "filter", "the filter does not say for which rules it is", "rules: a list of ids, or any")
+        raise _error(
+            document, "filter", "the filter does not say for which rules it is", "rules: a list of ids, or any"
+        )
     selections = {str(name): value for name, value in given.items() if name not in RESERVED}
     try:
         SigmaFilter.from_dict({key: value for key, value in document.document.items() if key != "keytrail"})
@@ -352,7 +354,7 @@ def expired(filters: Iterable[Filter], day: date | None = None) -> list[FilterEr
         if one.expired(when):
             path, line = one.place or (one.rule.path, one.rule.line_of("expires"))
             message = f"the exclusion '{one.rule.title}' expired on {one.expires.isoformat()} and is not applied"
-            hint = f"ask its owner, {one.owner}, whether it still holds ({one.reason}): give it a new day or take it out"
+            hint = f"ask its owner, {one.owner}, whether it still holds ({one.reason}), then give it a new day"
             found.append(FilterError(message, path=path, line=line, hint=hint))
     return found
 

@@ -5,7 +5,7 @@ A condition holds when no document breaks it. What the index has never had, or h
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Union
 
@@ -41,8 +41,8 @@ class Holding:
         return {**shape, "examples": list(self.examples)} | ({"why": self.why} if self.why else {})
 
 
-def check(condition: Condition, schema: LiveSchema, cluster: Cluster) -> Holding:
-    """Ask the index of ``schema`` whether ``condition`` is so."""
+def check(condition: Condition, schema: LiveSchema, cluster: Cluster, within: Sequence[Dsl] = ()) -> Holding:
+    """Ask the index of ``schema`` whether ``condition`` is so, for the documents that all of ``within`` match."""
     if condition.kind == "taken":
         return _room(condition, schema)
     if condition.kind == "own_place" and condition.field in ecs.SINCE_6_22:
@@ -52,10 +52,39 @@ def check(condition: Condition, schema: LiveSchema, cluster: Cluster) -> Holding
     if isinstance(breach, str):
         return Holding(condition, UNTESTED, why=breach)
     try:
-        documents, examples = count(cluster, schema.index, breach)
+        documents, examples = count(cluster, schema.index, {"bool": {"filter": [breach, *within]}})
     except KeytrailError as error:
         return Holding(condition, UNTESTED, why=error.message)
     return Holding(condition, BROKEN if documents else HOLDS, documents, examples)
+
+
+def needed(query: Mapping[str, Any], conditions: Sequence[Condition], schema: LiveSchema) -> list[Dsl]:
+    """Return the parts of a rule's query that every match needs and that no condition bears upon.
+
+    A document that they do not match is none of the rule's, whatever conditions it breaks.
+    """
+    touched = {
+        name for condition in conditions for name in (condition.index_field, _map_name(condition, schema)) if name
+    }
+    clauses = query.get("bool", {}).get("filter", ())
+    return [clause for clause in clauses if not any(_touches(name, touched) for name in _fields(clause))]
+
+
+def _touches(name: str, touched: set[str]) -> bool:
+    return any(name == other or name.startswith(f"{other}.") for other in touched)
+
+
+def _fields(node: object) -> Iterator[str]:
+    """Every string in a query that could name a field."""
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            yield key
+            yield from _fields(value)
+    elif isinstance(node, list):
+        for part in node:
+            yield from _fields(part)
+    elif isinstance(node, str):
+        yield node
 
 
 def count(cluster: Cluster, index: str, query: Mapping[str, Any]) -> tuple[int, tuple[str, ...]]:
@@ -176,5 +205,6 @@ _BREACHES: dict[str, Callable[[Condition, LiveSchema], Breach]] = {
     "plain_truth": _never("the index holds true and false, and not what was written"),
     "plain_address": _never("the index holds the address, and not how it was written"),
     "no_object": _never("a flattened field is asked for a key's own values alone"),
+    "known_keys": _never("keys that the mapping does not list leave no trace in the index"),
     "not_empty": _never("the index holds no trace of an empty string"),
 }

@@ -11,10 +11,10 @@ more is looked for in the string of the Java map, where the schema has one.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import product
 
-from keytrail import folding, regex
+from keytrail import automaton, folding, regex
 from keytrail.errors import Refused
 from keytrail.mapping import FieldType
 from keytrail.query_dsl import MOST_CLAUSES
@@ -38,7 +38,7 @@ from keytrail.typed import (
     in_java_map,
     typed,
 )
-from keytrail.verdict import Condition, Query
+from keytrail.verdict import Query
 
 MOST_DEPTH = 100
 MOST_SPELLINGS = 32  # five letters
@@ -65,9 +65,11 @@ def answerable(node: Node, schema: Schema) -> Answer:
     fitted, added = _fitted(question, schema, negated=False)
     clauses, depth = _size(fitted)
     if clauses > MOST_CLAUSES:
-        raise Refused(f"the rule needs {clauses} clauses; {MOST_CLAUSES} is what a node surely takes")
+        raise Refused(f"the rule needs {clauses} clauses; {MOST_CLAUSES} is what every node takes")
     if depth > MOST_DEPTH:
-        raise Refused(f"the rule nests {depth} deep; {MOST_DEPTH} is what a node surely takes")
+        raise Refused(f"the rule nests {depth} deep; {MOST_DEPTH} is what every node takes")
+    if sum(map(_memory, _patterns(fitted))) > automaton.MOST_MEMORY:
+        raise Refused(f"the rule's patterns would take over {automaton.MOST_MEMORY:,} bytes of a node's heap")
     return fitted, tuple(dict.fromkeys((*conditions, *added)))
 
 
@@ -91,14 +93,45 @@ def _fitted(question: Typed, schema: Schema, *, negated: bool) -> Answer:
 
 
 def _size(question: Typed) -> tuple[int, int]:
-    """Count the primitives of a question, and how deep it nests."""
+    """Count the clauses of a question, and how deep it nests."""
     if isinstance(question, NoneOf):
         clauses, depth = _size(question.child)
         return clauses, depth + 1
+    if isinstance(question, Match):
+        return len(_spellings(question) or "1"), 0
     if not isinstance(question, (AllOf, AnyOf)):
-        return 1, 0
+        return (2 if isinstance(question, Bounded) else 1), 0  # a range is asked of points and of doc values
     sizes = [_size(child) for child in question.children]
     return sum(clauses for clauses, _ in sizes), 1 + max(depth for _, depth in sizes)
+
+
+def _patterns(question: Typed) -> Iterator[Match | Expression]:
+    if isinstance(question, NoneOf):
+        yield from _patterns(question.child)
+    elif isinstance(question, (AllOf, AnyOf)):
+        for child in question.children:
+            yield from _patterns(child)
+    elif isinstance(question, (Match, Expression)):
+        yield question
+
+
+def _memory(question: Match | Expression) -> int:
+    """The memory that a pattern takes. What a node may refuse is refused here: its query_string would find nothing."""
+    name = question.field.name
+    if isinstance(question, Expression):
+        costs = [automaton.of_regexp(question.lucene)]
+    else:
+        spellings = _spellings(question)
+        if spellings is None:
+            costs = [automaton.of_regexp(_expression(question))]
+        elif question.pattern.literal is not None:
+            costs = [automaton.of_term(text, ignore_case=False) for text in spellings]
+        else:
+            costs = [automaton.of_prefix(text, name) for text in spellings]
+    for cost in costs:
+        if cost.problem is not None:
+            raise Refused(f"{name}: {cost.problem}", field=name)
+    return sum(cost.memory for cost in costs)
 
 
 # -- writing ------------------------------------------------------------------------------------------------------
@@ -126,7 +159,7 @@ def _alternatives(question: AnyOf) -> list[str]:
     fields: dict[str, list[str]] = {}
     others: list[str] = []
     for child in _flat(question):
-        if isinstance(child, (AllOf, NoneOf, Nothing)):
+        if isinstance(child, (AllOf, AnyOf, NoneOf, Nothing)):
             others.append(written(child))
         else:
             name, wanted = _primitive(child)
@@ -135,9 +168,7 @@ def _alternatives(question: AnyOf) -> list[str]:
 
 
 def _flat(question: AnyOf) -> list[Typed]:
-    return [
-        part for child in question.children for part in (_flat(child) if isinstance(child, AnyOf) else [child])
-    ]
+    return [part for child in question.children for part in (_flat(child) if isinstance(child, AnyOf) else [child])]
 
 
 def _primitive(question: Primitive) -> tuple[str, str]:
@@ -193,10 +224,15 @@ def _regular(expression: str, name: str) -> str:
 
 def _matching(question: Match) -> str:
     spellings = _spellings(question)
-    if spellings is not None:
-        return joined(" OR ", spellings)
-    parts = _parts(question.field, question.pattern)
-    return _regular("".join(map(_expressed, parts)), question.field.name)
+    if spellings is None:
+        return _regular(_expression(question), question.field.name)
+    if question.pattern.literal is None:
+        return joined(" OR ", (_escaped(text) + "*" for text in spellings))
+    return joined(" OR ", map(_phrase, spellings))
+
+
+def _expression(question: Match) -> str:
+    return "".join(map(_expressed, _parts(question.field, question.pattern)))
 
 
 def _parts(field: FieldType, pattern: Pattern) -> list[Options | Wild]:
@@ -215,23 +251,21 @@ def _cases(character: str, cased: bool, lowered: bool) -> Options:
 
 
 def _spellings(question: Match) -> list[str] | None:
-    """A whole value or a beginning, in all its spellings; None where there are too many, or it is another pattern.
+    """All ways to write a whole value or a beginning; None for any other pattern, and where there are too many.
 
-    Where an expression can be asked for, one spelling is what counts as few.
+    Where an expression can be asked for, more than one is too many.
     """
     parts = _parts(question.field, question.pattern)
-    wilds = [place for place, part in enumerate(parts) if isinstance(part, Wild)]
-    beginning = wilds == [len(parts) - 1] and parts[-1] is Wild.MANY
-    if wilds and not (beginning and len(parts) > 1):
-        return None
+    beginning = len(parts) > 1 and parts[-1] is Wild.MANY
     letters = [part for part in parts if not isinstance(part, Wild)]
+    if len(letters) != len(parts) - beginning:
+        return None
     count = 1
     for cases in letters:
         count *= len(cases)
         if count > (1 if question.field.root is None else MOST_SPELLINGS):
             return None
-    made = ["".join(spelling) for spelling in product(*letters)]
-    return [_escaped(text) + "*" if beginning else _phrase(text) for text in made]
+    return ["".join(spelling) for spelling in product(*letters)]
 
 
 def _expressed(part: Options | Wild) -> str:

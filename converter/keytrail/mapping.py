@@ -84,6 +84,10 @@ class IndexMapping:
         """Tell whether ``name`` is an object, which holds fields and no value of its own."""
         return name in self._objects and name not in self._fields
 
+    def learns(self, name: str) -> bool:
+        """Tell whether the index makes fields of new keys in the object ``name``."""
+        return self._inherited(f"{name}.") == "true"
+
     def known(self) -> Mapping[str, FieldType]:
         """Return the fields that the mapping lists, by name."""
         return self._fields
@@ -195,7 +199,7 @@ class _Reader:
             source=source,
             ignore_above=limit,
             normalizer=self._normalizer(spec.get("normalizer")),
-            problem=_leaf_problem(declared, kind, spec),
+            problem=_leaf_problem(declared, kind, {"coerce": self.settings.get("mapping.coerce", True), **spec}),
             declared=declared,
             companions=_companions(list(self._parts(name, spec))),
         )
@@ -228,9 +232,10 @@ class _Reader:
         return self.fields
 
     def _spoil(self, name: str, problem: Problem) -> None:
-        parts = [part for part in self.fields.values() if part.source == name and part.name != name]
-        for part in (self.fields.get(name, FieldType(name, "unknown", name)), *parts):
-            self.fields[part.name] = replace(part, problem=problem)
+        parts = [other for other in self.fields if other.startswith(f"{name}.")]
+        self.fields.setdefault(name, FieldType(name, "unknown", name))
+        for other in (name, *parts):
+            self.fields[other] = replace(self.fields[other], problem=problem)
 
 
 def _object_problem(spec: Mapping[str, Any], name: str) -> Problem | None:
@@ -246,6 +251,8 @@ def _leaf_problem(declared: str, kind: str, spec: Mapping[str, Any]) -> Problem 
         return "the index keeps it without making it searchable (index: false)", "map it with index: true"
     if spec.get("null_value") is not None:
         return "null_value makes an absent value look present", "map it without null_value"
+    if kind in NUMBERS and str(spec["coerce"]).lower() == "false":
+        return "the index does not take a number that is written as a text (coerce: false)", "map it without coerce"
     if declared == "constant_keyword":
         return "it is one constant for all documents of the index", "use the field that holds the event's value"
     if kind not in KNOWN:

@@ -84,14 +84,18 @@ def _changed_conditions(tree: Condition, defined: list[str]) -> Iterator[tuple[s
             yield from _selector(tree, path, part, defined, (more, fewer))
 
 
-def _made(tree: Condition, path: tuple[int, ...], new: Condition, name: str, kill: str) -> Iterator[tuple[str, Condition, str]]:
+def _made(
+    tree: Condition, path: tuple[int, ...], new: Condition, name: str, kill: str
+) -> Iterator[tuple[str, Condition, str]]:
     made = conditions.replaced(tree, path, new)
     assert made is not None
     yield name, made, kill
 
 
 def _below_not(tree: Condition, path: tuple[int, ...]) -> bool:
-    return any(found == path[:-1] and isinstance(part, Not) for found, part, _ in conditions.places(tree)) and bool(path)
+    return any(found == path[:-1] and isinstance(part, Not) for found, part, _ in conditions.places(tree)) and bool(
+        path
+    )
 
 
 def _selector(
@@ -104,7 +108,9 @@ def _selector(
     shown = conditions.render(part)
     other = Of("all" if any_of else "1", part.pattern)
     which = words[1] if any_of else words[0]
-    yield from _made(tree, path, other, f"{conditions.render(other)} instead", f"{which} in which only a part of '{shown}' holds")
+    yield from _made(
+        tree, path, other, f"{conditions.render(other)} instead", f"{which} in which only a part of '{shown}' holds"
+    )
     for name in names:
         left: tuple[Condition, ...] = tuple(Name(one) for one in names if one != name)
         joined = left[0] if len(left) == 1 else Either(left) if any_of else Both(left)
@@ -151,12 +157,12 @@ def _of_part(part: Any, name: str) -> Iterator[Change]:
     elif isinstance(part, Mapping):
         for key, value in part.items():
             if len(part) > 1:
-                left = {one: kept for one, kept in part.items() if one != key}
-                yield f"drop {_line(key, value)}", left, True, f"in which only '{_line(key, value)}' does not hold"
+                rest = {one: kept for one, kept in part.items() if one != key}
+                yield f"drop {_line(key, value)}", rest, True, f"in which only '{_line(key, value)}' does not hold"
             for what, new_key, new_value, wider, kill in _of_line(str(key), value):
-                changed = _put(part, key, new_key, new_value)
-                if changed is not None:
-                    yield what, changed, wider, kill
+                made = _put(part, key, new_key, new_value)
+                if made is not None:
+                    yield what, made, wider, kill
 
 
 def _put(part: Mapping[str, Any], key: str, new_key: str, value: Any) -> dict[str, Any] | None:
@@ -204,14 +210,18 @@ def _entries(key: str, field: str, modifiers: list[str], listed: list[Any]) -> I
     every = "all" in modifiers
     for number, entry in enumerate(listed):
         left = [one for place, one in enumerate(listed) if place != number]
-        kill = f"whose {field} has all but '{_shown(entry)}'" if every else f"whose {field} is told by '{_shown(entry)}' alone"
+        kill = (
+            f"whose {field} has all but '{_shown(entry)}'"
+            if every
+            else f"whose {field} is told by '{_shown(entry)}' alone"
+        )
         yield f"{key}: drop '{_shown(entry)}'", key, left, every is not ("neq" in modifiers), kill
     if every:
         fewer = "|".join([field, *(name for name in modifiers if name != "all")])
         yield f"{key}: without all", fewer, listed, True, f"whose {field} has only one of the values"
 
 
-_OTHER: Mapping[str, tuple[tuple[str | None, bool, str], ...]] = {
+_OTHER: Mapping[str, tuple[tuple[Union[str, None], Union[bool, None], str], ...]] = {
     "contains": (
         ("startswith", False, "with the value elsewhere than at the beginning of {}"),
         ("endswith", False, "with the value elsewhere than at the end of {}"),
@@ -251,7 +261,12 @@ def _values(field: str, modifiers: list[str], value: Any) -> Iterator[tuple[str,
         yield f"change {_shown(value)}", not value, None, f"whose {field} decides"
     elif isinstance(value, (int, float)):
         for step in (-1, 1):
-            yield f"{_shown(value)} becomes {value + step}", value + step, None, f"whose {field} is {value} or beside it"
+            yield (
+                f"{_shown(value)} becomes {value + step}",
+                value + step,
+                None,
+                f"whose {field} is {value} or beside it",
+            )
     elif "re" in modifiers:
         yield from _expression(field, str(value))
     elif "cidr" in modifiers:
@@ -265,9 +280,19 @@ def _edges(field: str, modifiers: list[str], value: str) -> Iterator[tuple[str, 
     """A slash, a dot or a colon at the edge of a value says where a name ends."""
     first, last = value[:1], value[-1:]
     if first in "/.:-" and len(value) > 1 and {"contains", "endswith"} & set(modifiers):
-        yield f"'{_shown(value)}' without {first} in front", value[1:], True, f"whose {field} has another character there"
+        yield (
+            f"'{_shown(value)}' without {first} in front",
+            value[1:],
+            True,
+            f"whose {field} has another character there",
+        )
     if last in "/.:-" and len(value) > 1 and {"contains", "startswith"} & set(modifiers):
-        yield f"'{_shown(value)}' without {last} at its end", value[:-1], True, f"whose {field} has another character there"
+        yield (
+            f"'{_shown(value)}' without {last} at its end",
+            value[:-1],
+            True,
+            f"whose {field} has another character there",
+        )
 
 
 def _expression(field: str, value: str) -> Iterator[tuple[str, Any, bool | None, str]]:

@@ -27,6 +27,11 @@ class Survivor:
     rule: Rule
     mutant: Mutant
 
+    @property
+    def text(self) -> str:
+        """What is said of it."""
+        return f"nothing tells the rule from the mutant '{self.mutant.name}'; {self.mutant.kill} would"
+
     def as_dict(self) -> dict[str, Any]:
         """Return the survivor as JSON has it."""
         line = self.rule.line_of(self.mutant.near)
@@ -71,7 +76,9 @@ class Mutation:
     @property
     def score(self) -> float:
         """The share of mutants that were killed, of those that are not declared equivalent."""
-        made, killed, same = (sum(column) for column in zip(*self.counts.values(), strict=True)) if self.counts else (0, 0, 0)
+        made, killed, same = (
+            (sum(column) for column in zip(*self.counts.values(), strict=True)) if self.counts else (0, 0, 0)
+        )
         return killed / (made - same) if made > same else 0.0
 
     def as_dict(self) -> dict[str, Any]:
@@ -83,15 +90,13 @@ class Mutation:
             "rules": [{"rule": stem, **dict(zip(names, counts, strict=True))} for stem, counts in self.counts.items()],
             "survivors": [survivor.as_dict() for survivor in self.survivors],
             "stale": [stale.as_dict() for stale in self.stale],
-            "equivalent": [
-                {"rule": stem, "mutant": one.mutant, "why": one.why} for stem, one in self.equivalent
-            ],
+            "equivalent": [{"rule": stem, "mutant": one.mutant, "why": one.why} for stem, one in self.equivalent],
         }
 
 
 @dataclass(frozen=True)
 class View:
-    """The records of some cases, and what makes of a rule's document the rule that they are about: itself, or narrowed."""
+    """The records of some cases, and what makes of a rule's document what they are about: itself, or it narrowed."""
 
     records: Sequence[Record]
     finish: Finish = lambda document: document
@@ -118,7 +123,7 @@ def mutate(subjects: Iterable[Subject], events: Mapping[str, Record]) -> Mutatio
 def _test(subject: Subject, events: Sequence[Record], result: Mutation) -> None:
     judges = [Judge(view, subject.rule.document, events) for view in subject.views]
     declared = {one.mutant: one for one in subject.equivalent}
-    made = list(mutants(subject.rule.document))
+    made = [mutant for mutant in mutants(subject.rule.document) if _is_rule(mutant.document)]
     killed = {mutant.name for mutant in made if any(judge.kills(mutant.document) for judge in judges)}
     left = [mutant for mutant in made if mutant.name not in killed]
     stem = subject.rule.stem
@@ -145,18 +150,24 @@ class Judge:
         self._answers = [(record, meaning(record)) for record in (*view.records, *events)]
 
     def kills(self, document: Mapping[str, Any]) -> bool:
-        """Tell whether a changed rule says otherwise of one of the records, or is no rule at all."""
-        try:
-            meaning = reference.compile_rule(self._finish(document))
-            return any(meaning(record) is not answer for record, answer in self._answers)
-        except RuleError:
-            return True
+        """Tell whether a changed rule says otherwise of one of the records."""
+        meaning = reference.compile_rule(self._finish(document))
+        return any(meaning(record) is not answer for record, answer in self._answers)
+
+
+def _is_rule(document: Mapping[str, Any]) -> bool:
+    """A change that leaves no rule is no mutant."""
+    try:
+        reference.compile_rule(document)({})
+    except (RuleError, ValueError):
+        return False
+    return True
 
 
 def report_lines(result: Mutation) -> Iterator[str]:
     """Say of each survivor which case would kill it, and of each stale declaration why it is one."""
     for survivor in result.survivors:
         place = f"{survivor.rule.path}:{survivor.rule.line_of(survivor.mutant.near)}"
-        yield f"{place}: {survivor.rule.stem}: nothing tells the rule from the mutant '{survivor.mutant.name}'; {survivor.mutant.kill} would"
+        yield f"{place}: {survivor.rule.stem}: {survivor.text}"
     for stale in result.stale:
         yield f"{stale.path}:{stale.line}: {stale.rule}: '{stale.mutant}' is declared equivalent, but {stale.why}"

@@ -17,6 +17,12 @@ def values(document: object, path: str) -> list[Scalar]:
     return [found for found in _nodes(document, path) if isinstance(found, (str, int, float, bool))]
 
 
+def values_below(document: object, path: str) -> list[Scalar]:
+    """Return the scalar values at ``path`` and below it."""
+    found = (value for node in _nodes(document, path, below=True) for _, value in leaves(node))
+    return [value for value in found if isinstance(value, (str, int, float, bool))]
+
+
 def exists(document: object, path: str) -> bool:
     """Tell whether any value lies at ``path`` or below it."""
     return any(_has_value(found) for found in _nodes(document, path, below=True))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from ipaddress import ip_network
@@ -89,6 +89,7 @@ class Principal:
     kind: str
     value: str
     exclusion: Exclusion
+    line: int = field(default=1, compare=False)
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ class Profile:
 def load_profile(path: Path) -> Profile:
     """Read a site profile.
 
-    Raises :class:`ProfileError` with file and line for the first thing that is wrong, and names how many more there are.
+    Raises :class:`ProfileError` with file and line for the first thing that is wrong, and says how many more there are.
     """
     found = check(path, SCHEMA)
     if found.problems:
@@ -156,8 +157,8 @@ def _profile(path: Path, found: Document) -> Profile:
         path=path,
         trails=tuple(map(_trail, value["trails"])),
         accounts=tuple(account["id"] for account in value.get("accounts", ())),
-        readers=tuple(_principals(value.get("readers", ()), site)),
-        administrators=tuple(_principals(value.get("administrators", ()), site)),
+        readers=tuple(_principals("readers", found, site)),
+        administrators=tuple(_principals("administrators", found, site)),
         networks=tuple(value.get("trusted_networks", ())),
         all_aliases_listed=value.get("all_aliases_listed", False),
         turned_on=tuple((entry["use"], _exclusion(entry, site)) for entry in value.get("filters", ())),
@@ -173,10 +174,10 @@ def _trail(given: Mapping[str, Any]) -> Trail:
     return Trail(given["arn"], given["bucket"], keys, given.get("prefix", ""))
 
 
-def _principals(given: Sequence[Mapping[str, Any]], site: Exclusion) -> Iterator[Principal]:
-    for entry in given:
+def _principals(term: str, found: Document, site: Exclusion) -> Iterator[Principal]:
+    for number, entry in enumerate(found.value.get(term, ())):
         kind = next(name for name in ("role", "user", "account") if name in entry)
-        yield Principal(kind, entry[kind], _exclusion(entry, site))
+        yield Principal(kind, entry[kind], _exclusion(entry, site), found.lines[term, number])
 
 
 def _exclusion(entry: Mapping[str, Any], site: Exclusion) -> Exclusion:
@@ -192,13 +193,13 @@ def _check_networks(profile: Profile) -> None:
             network = ip_network(text)
         except ValueError as error:
             raise ProfileError(f"{text} is no network: {error}", path=profile.path, line=line) from error
-        example = network.version == 4 and any(network.subnet_of(ip_network(known)) for known in _EXAMPLES)
+        example = any(network.network_address in ip_network(known) for known in _EXAMPLES)
+        if not network.is_global and not example:
+            message = f"{text} cannot be trusted: anyone can call from there, through a VPC endpoint of his own"
+            raise ProfileError(message, path=profile.path, line=line, hint="name the public addresses you call from")
         if network.num_addresses > _WIDEST[network.version]:
             message = f"{text} is too wide to be trusted"
             raise ProfileError(message, path=profile.path, line=line, hint="name the networks that are yours")
-        if not network.is_global and not example:
-            message = f"{text} cannot be trusted: anyone can call from such an address, through a VPC endpoint of his own"
-            raise ProfileError(message, path=profile.path, line=line, hint="name the public addresses you call from")
 
 
 _WIDEST = {4: 1 << 20, 6: 1 << 96}

@@ -18,7 +18,7 @@ from keytrail.engine import compile_query, utf16_length
 from keytrail.errors import ClusterError, KeytrailError
 from keytrail.java_map import is_plain
 from keytrail.pack import Rule
-from keytrail.paths import exists, text, values
+from keytrail.paths import exists, text, values, values_below
 from keytrail.schemas import Schema, java
 from keytrail.typed import is_plain_address, is_plain_number, is_plain_text
 from keytrail.verdict import Condition
@@ -155,6 +155,7 @@ def prove(
     engine.
     """
     report = Report()
+    rules = [rule for rule in rules if rule.kind == "rule"]  # correlations: correlation_proof
     meanings = {rule.stem: reference.compile_rule(rule.document) for rule in rules}
     records = corpus(events, cases)
     expected = {
@@ -236,20 +237,20 @@ def _check_engine(
 def holds(condition: Condition, schema: Schema, record: Mapping[str, Any]) -> bool:
     """Tell whether a named condition is so for one record."""
     limit = condition.limit or 0
-    if condition.kind == "taken":
-        return schema.taken is None or schema.taken[1](record)
-    if condition.kind == "copied":
-        return _is_text(record, condition.field)
-    if condition.kind == "own_place":
-        return schema.shared[condition.field][1](record)
-    if condition.kind == "kept":
-        return not schema.dropped & set(map(text, values(record, condition.field)))
-    if condition.kind == "no_object":
-        return bool(values(record, condition.field)) or not exists(record, condition.field)
+    if condition.kind in _RECORD_CONDITIONS:
+        return _RECORD_CONDITIONS[condition.kind](condition, schema, record)
     if condition.kind in _MAP_CONDITIONS:
         return _MAP_CONDITIONS[condition.kind](record.get(condition.field), limit)
     test = _VALUE_CONDITIONS[condition.kind]
     return all(test(text(value), limit) for value in values(record, condition.field))
+
+
+def _known_keys(condition: Condition, schema: Schema, record: Mapping[str, Any]) -> bool:
+    if not exists(record, condition.field):
+        return True
+    document = schema.document(record)
+    known = (name for name in schema.mapping.known() if name.startswith(f"{condition.index_field}."))
+    return any(exists(document, name) for name in known)
 
 
 def _is_text(node: object, path: str) -> bool:
@@ -258,6 +259,19 @@ def _is_text(node: object, path: str) -> bool:
     return node is None or isinstance(node, str)
 
 
+_RECORD_CONDITIONS: dict[str, Callable[[Condition, Schema, Mapping[str, Any]], bool]] = {
+    "taken": lambda condition, schema, record: schema.taken is None or schema.taken[1](record),
+    "copied": lambda condition, schema, record: _is_text(record, condition.field),
+    "own_place": lambda condition, schema, record: schema.shared[condition.field][1](record),
+    "kept": lambda condition, schema, record: (
+        not schema.dropped & set(map(text, values_below(record, condition.field)))
+    ),
+    "not_empty": lambda condition, schema, record: "" not in values_below(record, condition.field),
+    "known_keys": _known_keys,
+    "no_object": lambda condition, schema, record: (
+        bool(values(record, condition.field)) or not exists(record, condition.field)
+    ),
+}
 _MAP_CONDITIONS: dict[str, Callable[[object, int], bool]] = {
     "plain_map": lambda node, limit: is_plain(node),
     "map_not_longer": lambda node, limit: java.length(java.text(node)) <= limit,
@@ -267,7 +281,6 @@ _VALUE_CONDITIONS: dict[str, Callable[[str, int], bool]] = {
     "not_longer": lambda value, limit: utf16_length(value) <= limit,
     "plain_case": lambda value, limit: not {"\u212a", "\u0130"} & set(value),
     "plain_truth": lambda value, limit: value in ("true", "false"),
-    "not_empty": lambda value, limit: value != "",
     "whole_number": lambda value, limit: is_plain_number(value) and "." not in value,
     "plain_number": lambda value, limit: is_plain_number(value),
     "plain_address": lambda value, limit: is_plain_address(value),

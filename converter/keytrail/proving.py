@@ -31,31 +31,33 @@ def prove_all(
 ) -> Report:
     """Prove ``rules`` as they are by the cases that name no site, and narrowed to each site by the cases that name it.
 
-    Cases of a rule that needs a profile and that name none are about ``profile``. Every other rule is proven narrowed to
-    ``profile`` as well, but without its cases, whose accounts and keys are another site's.
+    Cases of a rule that needs a profile and that name none are about ``profile``. Every other rule is proven narrowed
+    to ``profile`` as well, but without its cases, whose accounts and keys are another site's.
     """
+    sites = _sites(rules, cases, profile)
+    variants = {id(case): case.rule + _variant(site) for site, named in sites.items() for case in named}
+    claims = [replace(case, rule=variants.get(id(case), case.rule)) for case in cases]
     plain = [rule for rule in rules if not needs_profile(rule)]
-    report = prove(plain, cases, events, schemas, engines, progress) if plain else Report()
+    report = prove(plain, claims, events, schemas, engines, progress) if plain else Report()
     proven: set[str] = set()
-    for site, named in _sites(rules, cases, profile).items():
+    for site, named in sites.items():
         stems = {case.rule for case in named}
-        wanted = [rule for rule in rules if rule.stem in stems]
         proven |= stems
-        variant = f"@{site.site}"
-        mine = [replace(case, rule=case.rule + variant) if case in named else case for case in cases]
-        sited = apply_profile(wanted, site, variant)
-        merge(report, prove(sited, mine, events, schemas, engines, progress))
+        sited = apply_profile([rule for rule in rules if rule.stem in stems], site, _variant(site))
+        merge(report, prove(sited, claims, events, schemas, engines, progress))
     if profile is not None:
         others = [rule for rule in plain if rule.stem not in proven]
-        sited = apply_profile(others, profile, f"@{profile.site}")
-        merge(report, prove(sited, cases, events, schemas, engines, progress, claims=False))
+        sited = apply_profile(others, profile, _variant(profile))
+        merge(report, prove(sited, claims, events, schemas, engines, progress, claims=False))
     report.waiting = [rule.stem for rule in rules if needs_profile(rule) and rule.stem not in proven]
     return report
 
 
-def _sites(
-    rules: Sequence[Rule], cases: Iterable[Case], profile: Profile | None
-) -> dict[Profile, list[Case]]:
+def _variant(site: Profile) -> str:
+    return f"@{site.site}"
+
+
+def _sites(rules: Sequence[Rule], cases: Iterable[Case], profile: Profile | None) -> dict[Profile, list[Case]]:
     """The cases that are about a narrowed rule, by the site."""
     waiting = {rule.stem for rule in rules if needs_profile(rule)}
     known = {rule.stem for rule in rules}

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import product
 from typing import Any
 
-from keytrail import folding
+from keytrail import automaton, folding
 from keytrail.errors import Refused
 from keytrail.resolved import Node, Pattern, Wild
 from keytrail.schemas import Schema
@@ -29,8 +29,8 @@ from keytrail.typed import (
 from keytrail.verdict import Query
 
 Dsl = dict[str, Any]
-MOST_CLAUSES = 4096
-MOST_DEPTH = 30  # indices.query.bool.max_nested_depth
+MOST_CLAUSES = 1000  # every node takes 1,024; how many more depends on its heap and processors
+MOST_DEPTH = 25  # every node takes 29 (indices.query.bool.max_nested_depth); somebody may wrap the query
 MOST_SPELLINGS = 16
 
 
@@ -40,11 +40,12 @@ def generate(node: Node, schema: Schema) -> Query:
     dsl = _dsl(question)
     if "bool" not in dsl:
         dsl = {"bool": {"filter": [dsl]}}
+    _check_patterns(dsl)
     clauses, depth = _size(dsl)
     if clauses > MOST_CLAUSES:
-        raise Refused(f"the rule needs {clauses} clauses; {MOST_CLAUSES} is what a node surely takes")
+        raise Refused(f"the rule needs {clauses} clauses; {MOST_CLAUSES} is what every node takes")
     if depth > MOST_DEPTH:
-        raise Refused(f"the rule nests {depth} boolean queries; Elasticsearch takes {MOST_DEPTH}")
+        raise Refused(f"the rule nests {depth} boolean queries; {MOST_DEPTH} is what every node takes")
     return Query({"query": dsl}, tuple(dict.fromkeys(conditions)))
 
 
@@ -52,9 +53,26 @@ def _size(dsl: Dsl) -> tuple[int, int]:
     """Count the leaves of a query, and how deep its boolean queries nest."""
     inner = dsl.get("bool")
     if inner is None:
-        return 1, 0
+        return (2 if "range" in dsl else 1), 0  # a range is asked of points and of doc values
     parts = [_size(part) for key in ("filter", "should", "must_not") for part in inner.get(key, ())]
     return sum(clauses for clauses, _ in parts), 1 + max(depth for _, depth in parts)
+
+
+def _check_patterns(dsl: Dsl) -> None:
+    """Refuse what Elasticsearch would, or what would fill its memory; the query is searched for it leaf by leaf."""
+    waiting, memory = [dsl], 0
+    while waiting:
+        ((kind, inner),) = waiting.pop().items()
+        if kind == "bool":
+            waiting += [part for key in ("filter", "should", "must_not") for part in inner.get(key, ())]
+        elif kind in ("term", "prefix", "wildcard", "regexp"):
+            ((name, spec),) = inner.items()
+            cost = automaton.of_leaf(kind, name, spec["value"], ignore_case="case_insensitive" in spec)
+            memory += cost.memory
+            if cost.problem is not None:
+                raise Refused(f"{name}: {cost.problem}", field=name)
+            if memory > automaton.MOST_MEMORY:
+                raise Refused(f"the rule's patterns would take over {automaton.MOST_MEMORY:,} bytes of a node's heap")
 
 
 def _dsl(question: Typed) -> Dsl:
@@ -82,8 +100,13 @@ def _alternatives(dsl: Dsl) -> list[Dsl]:
 
 def _all(parts: list[Dsl]) -> Dsl:
     """A bool that says all of ``parts``; what they exclude is said beside what they ask for."""
-    asked = [part for part in parts if set(part.get("bool", ())) != {"must_not"}]
-    excluded = [part["bool"]["must_not"] for part in parts if part not in asked]
+    asked: list[Dsl] = []
+    excluded: list[list[Dsl]] = []
+    for part in parts:
+        if set(part.get("bool", ())) == {"must_not"}:
+            excluded.append(part["bool"]["must_not"])
+        else:
+            asked.append(part)
     found: Dsl = {"filter": asked} if asked else {}
     if excluded:
         found["must_not"] = [clause for clauses in excluded for clause in clauses]
@@ -98,6 +121,8 @@ def _primitive(question: Primitive) -> Dsl:
             return _any([_match(field.name, parts, pattern.cased or lowered) for parts in spellings])
         case Expression(field, lucene):
             return {"regexp": {field.name: {"value": lucene, "flags": "NONE"}}}
+        case Has(name) if "*" in name:
+            raise Refused(f"{name}: exists takes the asterisk for a pattern of names", field=name)
         case Has(name, below):
             return {"exists": {"field": f"{name}.*" if below else name}}
         case Ignored(name, below):

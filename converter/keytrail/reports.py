@@ -82,8 +82,7 @@ def _of_error(error: KeytrailError) -> Finding:
 def _of_mutation(found: Mutation) -> Iterator[Finding]:
     for one in found.survivors:
         shape = one.as_dict()
-        message = f"nothing tells the rule from the mutant '{one.mutant.name}'; {one.mutant.kill} would"
-        yield Finding("mutant", one.rule.stem, message, shape["path"], shape["line"])
+        yield Finding("mutant", one.rule.stem, one.text, shape["path"], shape["line"])
     for stale in found.stale:
         message = f"'{stale.mutant}' is declared equivalent, but {stale.why}"
         yield Finding("equivalent", stale.rule, message, stale.path, stale.line)
@@ -122,11 +121,15 @@ def _suite(stem: str, outcome: Outcome, left: list[Finding]) -> ElementTree.Elem
     for schema, engine in sorted(outcome.report.checks):
         says = f"schema {schema}, "
         about = [
-            one for one in mine if one.check == "divergence" and says in one.message and f"rule and {engine}" in one.message
+            one
+            for one in mine
+            if one.check == "divergence" and says in one.message and f"rule and {engine}" in one.message
         ]
         _test(suite, stem, f"{schema} on {engine}", _taken(about, mine, left))
     if outcome.mutation is not None and stem in outcome.mutation.counts:
-        _test(suite, stem, "mutants", _taken([one for one in mine if one.check in ("mutant", "equivalent")], mine, left))
+        _test(
+            suite, stem, "mutants", _taken([one for one in mine if one.check in ("mutant", "equivalent")], mine, left)
+        )
     if mine:
         _test(suite, stem, "the rule", _taken(list(mine), mine, left))
     return _counted(suite)
@@ -237,7 +240,7 @@ def in_github() -> bool:
     return os.environ.get("GITHUB_ACTIONS") == "true"
 
 
-def annotations(findings: Iterable[Finding]) -> Iterator[str]:
+def github(findings: Iterable[Finding]) -> Iterator[str]:
     """Yield the workflow command that shows each finding beside its line."""
     for finding in findings:
         properties = {"title": f"keytrail: {finding.subject}"}

@@ -1,9 +1,9 @@
 """What a site profile becomes: Sigma filters, which narrow rules to the site's own (scope) and allow its own (lists).
 
-A rule says what it takes, in its attribute ``keytrail``: ``scope: key``, ``trail`` or ``bucket``, and ``allow:``, a list
-of ``readers``, ``administrators``, ``accounts``, ``own_key``, ``own_bucket`` and ``paired``. Scope is conservative: an
-event is taken out only where it tells what it is about, in a form that its author did not choose where there is one,
-and that is none of the site's. What an event does not tell is kept.
+A rule says what it takes, in its attribute ``keytrail``: ``scope:``, one of ``key``, ``trail`` and ``bucket``; and
+``allow:``, some of ``readers``, ``reader_accounts``, ``administrators``, ``accounts``, ``own_key``, ``own_bucket`` and
+``paired``. Scope is conservative: an event is taken out only where it tells what it is about, in a form that its author
+did not choose where there is one, and that is none of the site's. What an event does not tell is kept.
 """
 
 from __future__ import annotations
@@ -14,13 +14,12 @@ from itertools import groupby
 from typing import Any
 from uuid import UUID, uuid5
 
-import yaml
-
 from keytrail.data import packaged
 from keytrail.errors import ProfileError
 from keytrail.filters import Filter, load_filters, narrow, read_filter
 from keytrail.pack import Rule
 from keytrail.profile import Exclusion, Principal, Profile, Trail
+from keytrail.yamlcheck import plain_yaml
 
 _SPACE = UUID("5f0c1a52-6f0e-4c77-9d0e-2f2d8f2b7a11")
 _CONTEXT = "requestParameters.encryptionContext"
@@ -77,7 +76,7 @@ def _filter(
 
 def as_yaml(one: Filter) -> str:
     """Return a filter as a file that any Sigma tool reads."""
-    return yaml.safe_dump(dict(one.rule.document), sort_keys=False, allow_unicode=True, width=120)
+    return plain_yaml(one.rule.document)
 
 
 def _turned_on(profile: Profile, name: str, exclusion: Exclusion) -> Filter:
@@ -87,9 +86,7 @@ def _turned_on(profile: Profile, name: str, exclusion: Exclusion) -> Filter:
     if not found:
         raise ProfileError(f"there is no filter {name!r} to turn on", path=profile.path, line=profile.line("filters"))
     place = (profile.path, profile.line("filters"))
-    return replace(
-        found[0], owner=exclusion.owner, reason=exclusion.reason, expires=exclusion.expires, place=place
-    )
+    return replace(found[0], owner=exclusion.owner, reason=exclusion.reason, expires=exclusion.expires, place=place)
 
 
 # -- scope --------------------------------------------------------------------------------------------------------
@@ -173,7 +170,9 @@ def _bucket_scope(profile: Profile) -> tuple[Selections, str]:
 
 
 def _lists(profile: Profile) -> Iterator[Made]:
-    yield from _principals("readers", profile.readers, profile)
+    accounts = [entry for entry in profile.readers if entry.kind == "account"]
+    yield from _principals("readers", [entry for entry in profile.readers if entry not in accounts], profile)
+    yield from _principals("reader_accounts", accounts, profile)
     yield from _principals("administrators", profile.administrators, profile)
     own, line = Exclusion(profile.owner, "named in the profile", profile.expires), profile.line("expires")
     if profile.accounts:
@@ -182,7 +181,9 @@ def _lists(profile: Profile) -> Iterator[Made]:
         yield "allow", "accounts", "Site accounts", own, {"own_account": selection}, "not own_account", line
     trails = profile.trails
     settings = {
-        "own_key": [{**_answer(trail), "responseElements.kmsKeyId": [key.arn for key in trail.keys]} for trail in trails],
+        "own_key": [
+            {**_answer(trail), "responseElements.kmsKeyId": [key.arn for key in trail.keys]} for trail in trails
+        ],
         "own_bucket": [{**_answer(trail), **_place(trail)} for trail in trails],
         "paired": [pair for trail in trails for pair in _pairs(trail)],
     }
@@ -199,7 +200,7 @@ def _place(trail: Trail) -> Selections:
 
 
 def _pairs(trail: Trail) -> Iterator[Selections]:
-    """The contexts that the trail's own objects have, under its own keys; a key that is not told disagrees with none."""
+    """The contexts of the trail's own objects, under its own keys; a key that is not told disagrees with none."""
     for place in ({"aws:s3:arn|startswith": trail.folder_arn}, {"aws:s3:arn": trail.bucket_arn}):
         context: Selections = {"aws:cloudtrail:arn": trail.arn, **place}
         named = {f"{_CONTEXT}.{name}": value for name, value in context.items()}
@@ -214,14 +215,15 @@ def _principals(term: str, given: Sequence[Principal], profile: Profile) -> Iter
         return entry.exclusion.expires.isoformat(), entry.exclusion.owner, entry.exclusion.reason
 
     template = _template(term)
-    from_where = {"sourceIPAddress|cidr": list(profile.networks)} if term == "administrators" and profile.networks else {}
+    from_where = (
+        {"sourceIPAddress|cidr": list(profile.networks)} if term == "administrators" and profile.networks else {}
+    )
     for number, (_, group) in enumerate(groupby(sorted(given, key=key), key=key), start=1):
         entries = list(group)
         values = {f"%{kind}s%": [entry.value for entry in entries if entry.kind == kind] for kind in _KINDS}
         selections = {name: {**lines, **from_where} for name, lines in _filled(template, values)}
-        title = f"Known {term}" + (f" {number}" if number > 1 else "")
-        line = profile.line(term, given.index(entries[0]))
-        yield "allow", term, title, entries[0].exclusion, selections, template.condition, line
+        title = f"Known {term.replace('_', ' ')}" + (f" {number}" if number > 1 else "")
+        yield "allow", term, title, entries[0].exclusion, selections, template.condition, entries[0].line
 
 
 _KINDS = ("role", "user", "account")

@@ -33,7 +33,7 @@ from keytrail.resolved import (
     Wild,
     passes,
 )
-from keytrail.schemas import Schema
+from keytrail.schemas import Schema, java
 from keytrail.verdict import Condition, Strays
 
 
@@ -146,7 +146,7 @@ def _leaf(leaf: Leaf, schema: Schema, *, negated: bool) -> Answer:
     if found is None:
         if isinstance(leaf.test, Exists) and schema.mapping.is_object(leaf.field):
             question: Typed = AnyOf((Has(leaf.field), Ignored(leaf.field, below=True)))
-            conditions: tuple[Condition, ...] = ()
+            conditions = _object_conditions(leaf, schema)
         else:
             raise _unusable(leaf, schema)
     else:
@@ -154,6 +154,25 @@ def _leaf(leaf: Leaf, schema: Schema, *, negated: bool) -> Answer:
     if negated:
         conditions = tuple(_turned(condition, leaf) for condition in conditions)
     return question, conditions
+
+
+def _object_conditions(leaf: Leaf, schema: Schema) -> tuple[Condition, ...]:
+    """When an object that an event has is in the index as well."""
+
+    def condition(kind: str, text: str) -> Condition:
+        name = leaf.rule_field
+        return Condition(kind, name, leaf.field, f"{name} {text}", _breaker(name), Strays.MISSES)
+
+    found: list[Condition] = []
+    inside = [part.type for name, part in schema.mapping.known().items() if name.startswith(f"{leaf.field}.")]
+    if schema.dropped:
+        shown = ", ".join(map(repr, sorted(schema.dropped)))
+        found.append(condition("kept", f"never holds {shown} ({schema.name} does not keep those)"))
+    if NUMBERS.intersection(inside):
+        found.append(condition("not_empty", "never holds an empty string (the index takes it for no number)"))
+    if not schema.mapping.learns(leaf.field):
+        found.append(condition("known_keys", "holds a key that the mapping lists, whenever it is there"))
+    return tuple(found)
 
 
 def in_java_map(found: FieldType, test: Pattern, schema: Schema, *, negated: bool) -> Answer:
@@ -183,6 +202,7 @@ def _unusable(leaf: Leaf, schema: Schema) -> Exception:
     return schema.absent(leaf.field, name)
 
 
+BY_AWS = "AWS writes this value"
 _CHOSEN = ("requestParameters", "userAgent", "tlsDetails.clientProvidedHostHeader", "additionalEventData")
 _NAMED = ("arn", "userName", "principalId", "sourceIdentity")
 
@@ -193,7 +213,7 @@ def _breaker(rule_field: str) -> str:
         return "whoever makes the call chooses this value"
     if rule_field.startswith("userIdentity") and rule_field.endswith(_NAMED):
         return "whoever names the principal or the session chooses a part of this value"
-    return "AWS writes this value"
+    return BY_AWS
 
 
 def _is_anything(pattern: Pattern) -> bool:
@@ -345,7 +365,7 @@ class _Asker:
         if _is_anything(test):
             return self._exists(Exists())
         limit = self.field.ignore_above
-        if limit is not None and sum(len(part) for part in test.parts if isinstance(part, str)) > limit:
+        if limit is not None and sum(java.length(part) for part in test.parts if isinstance(part, str)) > limit:
             raise self._refusal(f"the value is longer than the {limit:,} characters that the index keeps")
         if self.field.normalizer is not None:
             return Match(self.field, test), (*self._lowered(test), *(() if literal is not None else self._too_long()))

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from keytrail import reference, telemetry, trial
 from keytrail.cases import Case
 from keytrail.convert import Conversion, convert
-from keytrail.errors import UnmappedField
-from keytrail.holding import BROKEN, UNTESTED, Holding, check, count
+from keytrail.errors import NeedsProfile, UnmappedField
+from keytrail.holding import BROKEN, Holding, check, count, needed
 from keytrail.pack import Rule
 from keytrail.proof import Event, corpus, holds
 from keytrail.schemas import ecs_custom, keytrail
@@ -25,7 +25,15 @@ from keytrail.verdict import Condition
 if TYPE_CHECKING:
     from keytrail.cluster import Cluster
 
-UNMAPPED, DIVERGES = "unmapped", "diverges"
+UNMAPPED, NEEDS_PROFILE, DIVERGES = "unmapped", "needs a profile", "diverges"
+# What answers more than an index as it is, by the names that the index uses.
+BETTER = {
+    "ecs": (
+        ecs_custom.SCHEMA,
+        "schema ecs-custom answers it: 'keytrail schema ecs-custom --part pipeline' (and others)",
+    ),
+    "raw": (keytrail.SCHEMA, "schema keytrail answers it: 'keytrail schema keytrail --part template'"),
+}
 Records = Mapping[str, Mapping[str, Any]]
 
 
@@ -41,9 +49,12 @@ class Verified:
 
     @property
     def outcome(self) -> str:
-        """The verdict; ``unmapped`` or ``error`` where there is none, ``diverges`` where it turned out to be wrong."""
-        if self.made.query is None:
-            return UNMAPPED if isinstance(self.made.error, UnmappedField) else self.made.verdict
+        """The verdict; ``unmapped`` or ``needs a profile`` for two kinds of none, ``diverges`` where it was wrong."""
+        error = self.made.error
+        if isinstance(error, UnmappedField):
+            return UNMAPPED
+        if isinstance(error, NeedsProfile):
+            return NEEDS_PROFILE
         return DIVERGES if self.diverges or self.rejected else self.made.verdict
 
     @property
@@ -54,15 +65,12 @@ class Verified:
     @property
     def ok(self) -> bool:
         """The query means what the rule says as far as can be told, and there are events for it to see."""
-        return self.outcome in ("exact", "exact if") and not self.broken and not self.blind
+        return self.outcome in ("exact", "exact if", NEEDS_PROFILE) and not self.broken and not self.blind
 
     def fixes(self, schema: LiveSchema) -> list[str]:
         """Return what would make the rule exact here: which field to map how."""
-        error = self.made.error
-        if error is not None:
-            known = error.hint if isinstance(error, UnmappedField) or _in_conflict(error.field, schema) else None
-            mended = known or (_mended(error.field, schema) if error.field else None) or error.hint
-            return [mended] if mended else []
+        if self.made.error is not None:
+            return _fixes(self.made, schema)
         found = (_remedy(holding.condition, schema) for holding in self.broken)
         return list(dict.fromkeys(fix for fix in found if fix))
 
@@ -153,14 +161,23 @@ def verify(
     known = {condition: check(condition, schema, cluster) for condition in conditions}
     kinds = telemetry.survey(rules, schema, lambda query: count(cluster, pattern, query)[0])
     for one in verified:
-        one.holdings = [known[condition] for condition in one.made.conditions]
+        one.holdings = [_narrowed(known[condition], one.made, schema, cluster) for condition in one.made.conditions]
         one.blind = telemetry.blind(one.made.rule, kinds)
     return Verification(cluster.version, schema, len(records), tried, verified, kinds)
 
 
+def _narrowed(holding: Holding, made: Conversion, schema: LiveSchema, cluster: Cluster) -> Holding:
+    """A condition that some documents break, asked again of the rule's own documents alone."""
+    if holding.state != BROKEN or not holding.documents or made.query is None or made.rule.kind == "correlation":
+        return holding
+    within = needed(made.query.body["query"], made.conditions, schema)
+    return check(holding.condition, schema, cluster, within) if within else holding
+
+
 def _try(verified: Sequence[Verified], records: Sequence[Event], schema: LiveSchema, cluster: Cluster) -> trial.Trial:
     """Run the queries on the events, and compare with what the rules say."""
-    usable = {one.made.rule.stem: one for one in verified if one.made.query is not None}
+    # A correlation is a plan of several queries, those of its rules, which are tried.
+    usable = {one.made.rule.stem: one for one in verified if one.made.query and one.made.rule.kind != "correlation"}
     queries = {stem: one.made.query.body["query"] for stem, one in usable.items() if one.made.query is not None}
     documents = {event.name: schema.document(event.record) for event in records}
     tried = trial.on_cluster(cluster, schema, queries, documents)
@@ -185,29 +202,28 @@ def _divergences(
     ]
 
 
-def _in_conflict(rule_field: str | None, schema: LiveSchema) -> bool:
-    name = "" if rule_field is None else schema.names.get(rule_field, rule_field)
-    return any(other == name or other.startswith(f"{name}.") for other in schema.unusable) if name else False
-
-
-def _mended(rule_field: str, schema: LiveSchema) -> str | None:
-    """How a field becomes one that every test can be asked of."""
-    rule_field = schema.rule_name(rule_field)
-    if schema.naming == "ecs":
-        if rule_field not in ecs_custom.TARGETS or rule_field in schema.names:
-            return None
-        return (
-            f"{rule_field} becomes a keyword with 'keytrail schema ecs-custom --part component-template' and 'pipeline'"
-        )
-    spec = json.dumps(mapping_of(rule_field, keytrail.KEYWORD))
-    return f"map it in the index template, {spec}, and roll over or reindex"
+def _fixes(made: Conversion, schema: LiveSchema) -> list[str]:
+    """What to map, and which schema of ours would answer the rule where this index does not."""
+    error = made.error
+    assert error is not None
+    found = [] if error.hint is None else [error.hint]
+    if isinstance(error, NeedsProfile):
+        return found
+    name = error.field if error.field in schema.unusable else None
+    if name is None and schema.naming == "raw" and error.field and (error.hint or "").startswith(("map ", "add ")):
+        known = schema.mapping.field(error.field)
+        found = [f"map it as {json.dumps(mapping_of(known.source if known else error.field, keytrail.KEYWORD))}"]
+    other, how = BETTER[schema.naming]
+    if not isinstance(error, UnmappedField) and convert(made.rule, other).query is not None:
+        found.append(how)
+    return found
 
 
 def _remedy(condition: Condition, schema: LiveSchema) -> str | None:
     if condition.kind in ("map_not_longer", "not_longer"):
         found = schema.mapping.field(condition.index_field)
         if condition.kind == "not_longer" and found is not None and schema.naming == "raw":
-            return _mended(condition.field, schema)
+            return f"map it as {json.dumps(mapping_of(found.source, keytrail.KEYWORD))} in new indices, or reindex"
         if condition.kind == "not_longer":
             return f"map {condition.index_field} with a larger ignore_above, and roll over or reindex"
         return "the fields that rules ask for become keywords with schema ecs-custom"
@@ -218,6 +234,3 @@ def _remedy(condition: Condition, schema: LiveSchema) -> str | None:
     if condition.kind == "own_place":
         return "update the AWS integration" if "6.22" in condition.text else None
     return None
-
-
-__all__ = ["BROKEN", "UNTESTED", "Verification", "Verified", "verify"]

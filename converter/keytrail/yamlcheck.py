@@ -1,7 +1,7 @@
 """A YAML document checked against a JSON schema, so that what is wrong is told with its line.
 
-It knows the part of JSON Schema that Keytrail's own schemas use: type, enum, pattern, format date, properties, required,
-additionalProperties false, items, minItems, oneOf of required names, and $ref into $defs.
+It knows the part of JSON Schema that Keytrail's own schemas use: type, enum, pattern, format date, properties,
+required, additionalProperties false, items, minItems, oneOf of required names, and $ref into $defs.
 """
 
 from __future__ import annotations
@@ -20,7 +20,14 @@ from keytrail.patch import nearest
 
 Where = tuple[object, ...]
 Schema = Mapping[str, Any]
-_KINDS = {"str": "string", "int": "integer", "float": "number", "bool": "boolean", "null": "null", "timestamp": "string"}
+_KINDS = {
+    "str": "string",
+    "int": "integer",
+    "float": "number",
+    "bool": "boolean",
+    "null": "null",
+    "timestamp": "string",
+}
 LARGEST = 16_000_000
 
 
@@ -66,6 +73,18 @@ def check(path: Path, schema: Schema) -> Document:
             found.value = _value(root, (), found.lines)
             found.problems += _Check(schema).node(root, schema, ())
     return found
+
+
+class _Plain(yaml.SafeDumper):
+    """Writes out what stands twice, because readers that do not trust a file take no YAML aliases."""
+
+    def ignore_aliases(self, data: object) -> bool:
+        return True
+
+
+def plain_yaml(value: Mapping[str, Any]) -> str:
+    """Return a value as YAML in its order; what is not plain ASCII is escaped, wherever it comes from."""
+    return yaml.dump(dict(value), Dumper=_Plain, sort_keys=False, width=120)
 
 
 def _kind(node: yaml.Node) -> str:

@@ -12,7 +12,7 @@ from keytrail.commands._common import complain, packs
 from keytrail.data import packaged
 from keytrail.errors import FilterError, KeytrailError, NeedsProfile
 from keytrail.filters import Filter, Filters, check_targets, expired, load_filters, narrowed, read_filter
-from keytrail.pack import Pack, Rule
+from keytrail.pack import Pack
 from keytrail.profile import Profile, load_profile
 from keytrail.site_filters import apply_profile, site_filters
 
@@ -24,7 +24,9 @@ FILTERS = click.option(
     help="Sigma filters to apply: one of the pack's by its name, or files and folders. Can be given more than once.",
 )
 SITE = click.option(
-    "--site", type=click.Path(path_type=Path), help="A site profile: narrow the rules to the site, allow what it allows."
+    "--site",
+    type=click.Path(path_type=Path),
+    help="A site profile: the rules are narrowed to the site.",
 )
 
 
@@ -49,11 +51,11 @@ class Narrowing:
         for note in self.notes:
             click.echo(f"note: {note}", err=True)
 
-    def read_profile(self, site: Path | None, rules: Sequence[Rule]) -> None:
-        """Read a site's profile and make its filters."""
+    def read_profile(self, site: Path | None, pack: Pack, folder: Path | None) -> None:
+        """Read a site's profile and make its filters, for all rules there are: an exclusion expires for each of them."""
         if site is not None:
             self.profile = load_profile(site)
-            self.made = site_filters(self.profile, rules)
+            self.made = site_filters(self.profile, [*pack.rules, *packs([], folder).rules])
 
 
 def narrow_pack(pack: Pack, names: Sequence[str], site: Path | None, folder: Path | None = None) -> Narrowing:
@@ -76,7 +78,7 @@ def narrow_pack(pack: Pack, names: Sequence[str], site: Path | None, folder: Pat
     elif folder is not None and pack.filters:
         count = len(pack.filters)
         found.notes.append(f"{count} filters among the rules are not applied; turn them on with --filter")
-    found.read_profile(site, pack.rules)
+    found.read_profile(site, pack, folder)
     if found.profile is not None:
         pack.rules[:] = apply_profile(pack.rules, found.profile)
     return found

@@ -20,9 +20,10 @@ from keytrail.commands._common import (
     print_json,
 )
 from keytrail.commands._narrowing import FILTERS, SITE, narrow_pack
+from keytrail.commands._schemas import INDEX, MAPPING_FROM, SCHEMA, chosen
 from keytrail.convert import TARGETS, convert
 from keytrail.files import write_text
-from keytrail.schemas import SCHEMAS, get_schema
+from keytrail.schemas import Schema
 
 
 @click.command(
@@ -32,15 +33,16 @@ from keytrail.schemas import SCHEMAS, get_schema
         "keytrail convert --schema keytrail -o queries/",
         "keytrail convert trail_key_disabled --target esql",
         "keytrail convert my-rules/ --schema ecs --format json",
+        "keytrail convert --mapping-from https://localhost:9200 --index logs-aws.cloudtrail-* -o queries/",
     ],
 )
 @click.argument("names", metavar="[RULE|FILE|DIR]...", nargs=-1)
 @click.option(
     "--target", type=click.Choice(list(TARGETS)), default="query-dsl", show_default=True, help="Query language."
 )
-@click.option(
-    "--schema", type=click.Choice(list(SCHEMAS)), default="ecs", show_default=True, help="How the index is laid out."
-)
+@SCHEMA
+@MAPPING_FROM
+@INDEX
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path, file_okay=False), help="Write one file a rule into this folder."
 )
@@ -55,10 +57,11 @@ from keytrail.schemas import SCHEMAS, get_schema
 @FILTERS
 @SITE
 @named_errors
+@chosen
 def command(
     names: tuple[str, ...],
     target: str,
-    schema: str,
+    schema: Schema,
     output: Path | None,
     style: str,
     filters: tuple[str, ...],
@@ -70,7 +73,7 @@ def command(
     """
     pack = packs(names)
     narrow_pack(pack, filters, site).complain()
-    made = [convert(rule, get_schema(schema), target) for rule in pack.rules]
+    made = [convert(rule, schema, target) for rule in pack.rules]
     shapes = {one.rule.stem: one.as_dict() for one in made if style == "json" or one.query is not None}
     if style == "query":
         shapes = {stem: shape["query"] for stem, shape in shapes.items()}

@@ -107,7 +107,9 @@ def command(
         output.take(hit)
     output.close(running, reader, pack.rules)
     refused = [
-        f"rule {rule.stem} refused: {running.refused[rule.id]}" for rule in pack.rules if rule.id in running.refused and rule not in waiting
+        f"rule {rule.stem} refused: {running.refused[rule.id]}"
+        for rule in pack.rules
+        if rule.id in running.refused and rule not in waiting
     ]
     for error in (*pack.errors, *reader.bad, *refused):
         complain(error)

@@ -105,12 +105,12 @@ def command(
 ) -> None:
     """Prove the rules: their cases, then each rule over every event in every schema on every engine.
 
-    With filters, the cases are about the narrowed rules. With a site, the narrowed rules are proven too. An exclusion that
-    has expired fails.
+    With filters, the cases are about the narrowed rules. With a site, the narrowed rules are proven too. An exclusion
+    that has expired fails.
     """
     pack = packs(names, folder)
     narrowing = narrow_pack(pack, filters, None, folder)
-    narrowing.read_profile(site, pack.rules)
+    narrowing.read_profile(site, pack, folder)
     fixtures = packaged("fixtures")
     known = load_events(events or fixtures / "events")
     place = cases or fixtures / "cases"
@@ -124,14 +124,12 @@ def command(
     outcome = reports.Outcome(pack.rules, listed, report, pack.errors, mutation)
     _write(outcome, junit, sarif)
     _show(outcome, style)
-    for line in reports.annotations(outcome.findings) if github or (github is None and reports.in_github()) else ():
+    for line in reports.github(outcome.findings) if github or (github is None and reports.in_github()) else ():
         click.echo(line, err=True)
     finish(BAD_INPUT if pack.errors else FINE, FINE if outcome.ok else DOES_NOT_HOLD)
 
 
-def _mutation(
-    pack: Pack, listed: Sequence[Case], place: Path, known: Events, narrowing: Narrowing
-) -> Mutation:
+def _mutation(pack: Pack, listed: Sequence[Case], place: Path, known: Events, narrowing: Narrowing) -> Mutation:
     return mutate(subjects(pack.rules, listed, load_equivalents(place), narrowing.profile), known)
 
 

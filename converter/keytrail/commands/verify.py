@@ -23,6 +23,7 @@ from keytrail.commands._common import (
     packs,
     print_json,
 )
+from keytrail.commands._narrowing import FILTERS, SITE, narrow_pack
 from keytrail.data import packaged
 from keytrail.holding import BROKEN, HOLDS, Holding
 from keytrail.render import coloured, safe
@@ -46,10 +47,19 @@ MOST_NAMES = 3
 @click.option("--index", "pattern", required=True, help="Index, data stream, alias or pattern with CloudTrail events.")
 @click.option("--rules", "folder", type=click.Path(path_type=Path), help="A folder of Sigma rules instead of the pack.")
 @click.option("--prove-on", help="URL of another Elasticsearch for the temporary index; the same by default.")
+@FILTERS
+@SITE
 @FORMAT
 @named_errors
 def command(
-    names: tuple[str, ...], url: str, pattern: str, folder: Path | None, prove_on: str | None, style: str
+    names: tuple[str, ...],
+    url: str,
+    pattern: str,
+    folder: Path | None,
+    prove_on: str | None,
+    filters: tuple[str, ...],
+    site: Path | None,
+    style: str,
 ) -> None:
     """Say of each rule whether its query means the same on an index, and what would make it so.
 
@@ -62,6 +72,7 @@ def command(
     authority: ELASTICSEARCH_CA_CERTS.
     """
     pack = packs(names, folder)
+    narrow_pack(pack, filters, site, folder).complain()
     fixtures = packaged("fixtures")
     known = load_events(fixtures / "events")
     cases = load_cases(fixtures / "cases", known)
@@ -111,15 +122,21 @@ def _show(found: Verification, out: Console) -> None:
 def _show_rules(found: Verification, letters: dict[str, str], out: Console) -> None:
     rows = [(safe(one.made.rule.stem), _outcome(one, letters), safe(_names(one.blind) or "")) for one in found.rules]
     out.print(render.table("Verdicts", ("rule", "here", "blind: the index has no"), rows))
-    rows = []
-    for one in found.rules:
-        why = one.rejected or (one.made.error.message if one.made.error is not None else None)
-        if one.diverges:
-            why = f"differs on {_names(one.diverges)}"
-        if why:
-            rows.append((coloured(one.outcome), safe(one.made.rule.stem), safe(why), safe(_fix(one, found))))
-    if rows:
-        out.print(render.table("Why not", ("", "rule", "reason", "fix"), rows))
+    reasons = [
+        (coloured(one.outcome), safe(one.made.rule.stem), safe(why), safe(_fix(one, found)))
+        for one in found.rules
+        if (why := _why(one))
+    ]
+    if reasons:
+        out.print(render.table("Why not", ("", "rule", "reason", "fix"), reasons))
+
+
+def _why(one: Verified) -> str | None:
+    if one.made.error is not None:
+        return one.made.error.message
+    if one.rejected or one.diverges:
+        return one.rejected or f"differs on {_names(one.diverges)}"
+    return "; ".join(f"not so here: {holding.condition.text}" for holding in one.broken) or None
 
 
 def _outcome(one: Verified, letters: dict[str, str]) -> str:

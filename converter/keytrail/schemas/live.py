@@ -7,13 +7,13 @@ that two indices keep in different ways is no field that a query could use: it i
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keytrail.errors import SchemaError, UnmappedField, UsageError
+from keytrail.errors import KeytrailError, SchemaError, UnmappedField, UsageError
 from keytrail.mapping import FieldType, IndexMapping, Problem, flat_settings
 from keytrail.schemas import ecs, ecs_custom, keytrail, raw
 from keytrail.schemas.base import Schema
@@ -122,6 +122,30 @@ def read_file(path: Path) -> dict[str, Body]:
     raise SchemaError("no mapping of an index", path=path, hint="save what GET /INDEX answers")
 
 
+def load_schema(source: str, index: str | None) -> LiveSchema:
+    """Return the schema of a live index, where ``source`` is the URL of its cluster, or of a file with its mapping.
+
+    ``index`` is a name or pattern; a file with one index names it itself. Errors: those of :func:`read_cluster`,
+    :func:`read_file` and :func:`live_schema`; :class:`UsageError` where ``index`` is needed and None.
+    """
+    if not source.startswith(("http://", "https://")):
+        bodies = read_file(Path(source))
+        if index is None and len(bodies) > 1:
+            raise UsageError(f"{source} has {len(bodies)} indices", hint="name them as queries do, with --index")
+        try:
+            return live_schema(bodies, index or next(iter(bodies)))
+        except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+            if isinstance(error, KeytrailError):
+                raise
+            raise SchemaError(f"no mapping as Elasticsearch gives it: {error}", path=source) from error
+    if index is None:
+        raise UsageError("which index is not said", hint="give its name or pattern with --index")
+    from keytrail.cluster import real_elasticsearch
+
+    with real_elasticsearch(source) as cluster:
+        return live_schema(read_cluster(cluster, index), index)
+
+
 def live_schema(bodies: Mapping[str, Body], name: str) -> LiveSchema:
     """Return the schema of the indices in ``bodies``, which queries will search as ``name``.
 
@@ -130,6 +154,7 @@ def live_schema(bodies: Mapping[str, Body], name: str) -> LiveSchema:
     indices = {index: IndexMapping(body) for index, body in bodies.items()}
     body = _merged(list(bodies.values()))
     mapping = IndexMapping(body)
+    known = mapping.known()
     common: dict[str, Any] = {
         "name": name,
         "index": name,
@@ -139,20 +164,32 @@ def live_schema(bodies: Mapping[str, Body], name: str) -> LiveSchema:
         "fullest": max(
             (_room(indices[index], index, bodies[index]) for index in indices), key=lambda room: room[1] / room[2]
         ),
-        "time": "@timestamp" if mapping.field("@timestamp") else "eventTime",
+        "time": "@timestamp" if "@timestamp" in known else "eventTime",
     }
-    if mapping.is_object("aws.cloudtrail") and mapping.field("event.action") is not None:
-        return _ecs(mapping, common)
-    if mapping.field("eventName") is not None and mapping.field("eventSource") is not None:
-        return _raw(mapping, body, common)
-    raise SchemaError(
-        f"{name} has neither eventName and eventSource nor event.action and aws.cloudtrail",
-        hint="known are CloudTrail's own names, at the top of the document, and those of Elastic's AWS integration",
-    )
+    by_naming: dict[str, list[str]] = {}
+    for index, one in indices.items():
+        by_naming.setdefault(_naming(one), []).append(index)
+    by_naming.pop("", None)
+    if len(by_naming) > 1:
+        shown = " and ".join(f"{naming} in {_listed(where)}" for naming, where in by_naming.items())
+        raise SchemaError(f"{name} mixes two ways to name fields: {shown}", hint="take them one by one")
+    if not by_naming:
+        raise SchemaError(
+            f"{name} has neither eventName and eventSource nor event.action and aws.cloudtrail",
+            hint="known are CloudTrail's own names, at the top of the document, and those of Elastic's AWS integration",
+        )
+    return _ecs(mapping, common) if "ECS" in by_naming else _raw(body, common)
+
+
+def _naming(mapping: IndexMapping) -> str:
+    known = mapping.known()
+    if mapping.is_object("aws.cloudtrail") and "event.action" in known:
+        return "ECS"
+    return "CloudTrail's own names" if {"eventName", "eventSource"} <= set(known) else ""
 
 
 def _ecs(mapping: IndexMapping, common: dict[str, Any]) -> LiveSchema:
-    own = {rule_field: target for rule_field, target in ecs_custom.TARGETS.items() if mapping.field(target)}
+    own = {rule_field: target for rule_field, target in ecs_custom.TARGETS.items() if target in mapping.known()}
     like = ecs_custom.SCHEMA if own else ecs.SCHEMA
     return LiveSchema(
         **common,
@@ -170,7 +207,7 @@ def _ecs(mapping: IndexMapping, common: dict[str, Any]) -> LiveSchema:
     )
 
 
-def _raw(mapping: IndexMapping, body: Body, common: dict[str, Any]) -> LiveSchema:
+def _raw(body: Body, common: dict[str, Any]) -> LiveSchema:
     root = body["mappings"]["properties"].get("requestParameters", {})
     ours = root.get("subobjects") is False or str(root.get("subobjects")).lower() == "false"
     document: Callable[[Mapping[str, Any]], dict[str, Any]] = keytrail.document if ours else raw.document
@@ -256,7 +293,12 @@ def _conflicts(indices: Mapping[str, IndexMapping]) -> dict[str, Problem]:
         if len(kinds) > 1:
             what = "; ".join(f"{kind} in {_listed(where)}" for kind, where in kinds.items())
             found[name] = (f"the indices keep it in different ways: {what}", "give it one type in all of them: reindex")
-    return found
+    # What is said of an object goes for the fields in it.
+    return {name: problem for name, problem in found.items() if not any(other in found for other in _above(name))}
+
+
+def _above(name: str) -> Iterator[str]:
+    return (name[:cut] for cut in range(len(name)) if name[cut] == ".")
 
 
 def _kept_as(mapping: IndexMapping, name: str) -> str:
@@ -266,6 +308,7 @@ def _kept_as(mapping: IndexMapping, name: str) -> str:
     found = mapping.known().get(name)
     if found is not None:
         lowered = f", normalizer {found.normalizer}" if found.normalizer else ""
+        lowered += f", alias of {found.name}" if found.name != name else ""
         return f"{found.type}{lowered}" + (f" ({found.problem[0]})" if found.problem else "")
     parent = mapping.known().get(name.rpartition(".")[0])
     if parent is not None:
