@@ -72,7 +72,7 @@ def test_a_site_may_have_some_of_the_copies() -> None:
 
 
 def test_what_is_not_cloudtrail_is_an_error() -> None:
-    with pytest.raises(SchemaError, match="neither eventName and eventSource nor event.action"):
+    with pytest.raises(SchemaError, match=r"neither eventName and eventSource nor event\.action"):
         live_schema({"other": {"mappings": {"properties": {"message": KEYWORD}}}}, "other")
     with pytest.raises(SchemaError, match="CloudTrail's own names in i1 and ECS in i2"):
         schema(body({}), dict(SCHEMAS["ecs"].body))

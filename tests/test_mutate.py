@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from click.testing import CliRunner, Result
-from keytrail import reference
+from keytrail import correlation_mutants, correlation_yaml, reference
 from keytrail.cases import Equivalent, load_cases, load_equivalents, load_events
 from keytrail.cli import main
 from keytrail.conditions import parse, render
@@ -20,6 +20,7 @@ from keytrail.mutants import mutants
 from keytrail.mutate import Mutation, Subject, View, mutate
 from keytrail.pack import Rule, load_rules
 from keytrail.proving import subjects
+from keytrail.sequence_cases import load_sequences
 
 RULE = """\
 title: A key is disabled
@@ -66,7 +67,7 @@ def rule(detection: Mapping[str, Any]) -> Rule:
     return Rule(Path("mine.yml"), {"title": "mine", "detection": detection}, "")
 
 
-def tested(detection: Mapping[str, Any], *events: Mapping[str, Any], same: tuple[str, ...] = ()) -> Mutation:
+def survey(detection: Mapping[str, Any], *events: Mapping[str, Any], same: tuple[str, ...] = ()) -> Mutation:
     declared = [Equivalent(name, "because", Path("cases.yml"), 7) for name in same]
     return mutate([Subject(rule(detection), [View(events)], declared)], {})
 
@@ -148,15 +149,15 @@ def test_every_mutant_is_a_rule_of_its_own_and_the_rule_stays_as_it_is() -> None
 
 def test_what_no_case_holds_in_place_survives_and_says_which_case_would_tell() -> None:
     detection = {"a": {"x": "1", "y": None}, "b": {"z": "3"}, "condition": "a and not b"}
-    found = tested(detection, {"x": "1"}, {"x": "2"}, {"x": "1", "z": "3"})
+    found = survey(detection, {"x": "1"}, {"x": "2"}, {"x": "1", "z": "3"})
     assert left(found) == {"a: drop y: null"}
     assert found.survivors[0].mutant.kill == "a near miss in which only 'y: null' does not hold"
-    assert tested(detection, {"x": "1"}, {"x": "2"}, {"x": "1", "z": "3"}, {"x": "1", "y": "2"}).ok
+    assert survey(detection, {"x": "1"}, {"x": "2"}, {"x": "1", "z": "3"}, {"x": "1", "y": "2"}).ok
 
 
 def test_under_a_negation_a_wider_selection_asks_for_a_match() -> None:
     detection = {"a": {"x": "1"}, "b": {"y": "2", "z": "3"}, "condition": "a and not b"}
-    found = tested(detection, {"x": "1"}, {"x": "1", "y": "2", "z": "3"}, {"x": "2"})
+    found = survey(detection, {"x": "1"}, {"x": "1", "y": "2", "z": "3"}, {"x": "2"})
     kills = {survivor.mutant.name: survivor.mutant.kill for survivor in found.survivors}
     assert kills["b: drop y: 2"].startswith("a match")
     assert "b: y: change '2'" not in kills
@@ -165,13 +166,13 @@ def test_under_a_negation_a_wider_selection_asks_for_a_match() -> None:
 def test_an_equivalent_mutant_is_declared_and_a_stale_declaration_fails() -> None:
     detection = {"a": {"x": "1", "y": None}, "condition": "a"}
     events = ({"x": "1"}, {"x": "2"})
-    assert not tested(detection, *events).ok
-    good = tested(detection, *events, same=("a: drop y: null",))
+    assert not survey(detection, *events).ok
+    good = survey(detection, *events, same=("a: drop y: null",))
     assert good.ok
     assert good.score == 1.0
-    killed = tested(detection, *events, {"x": "1", "y": "2"}, same=("a: drop y: null",))
+    killed = survey(detection, *events, {"x": "1", "y": "2"}, same=("a: drop y: null",))
     assert [stale.why for stale in killed.stale] == ["a case tells it from the rule"]
-    gone = tested(detection, *events, same=("a: drop y: null", "a: drop w: 7"))
+    gone = survey(detection, *events, same=("a: drop y: null", "a: drop w: 7"))
     assert [stale.why for stale in gone.stale] == ["the rule has no such mutant"]
     assert not gone.ok
 
@@ -203,6 +204,69 @@ def test_a_changed_rule_of_the_pack_is_noticed_by_its_cases() -> None:
         assert any(meaning(case.record) is not case.match for case in cases if case.site is None), mutant.name
 
 
+CORRELATION = {
+    "type": "value_count",
+    "rules": ["a"],
+    "group-by": ["x"],
+    "timespan": "10m",
+    "condition": {"field": "y", "gte": 3},
+}
+ORDERED = {
+    "type": "temporal_ordered",
+    "rules": ["a", "b", "c"],
+    "group-by": ["who"],
+    "aliases": {"who": {"a": "x", "b": "y", "c": "z"}},
+    "timespan": "1h",
+}
+FORMULA = {"type": "temporal", "rules": ["a", "b", "c"], "timespan": "3s", "condition": "(a or b) and not c"}
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (CORRELATION, "condition: gte: 3 becomes 4"),
+        (CORRELATION, "condition: gt for gte"),
+        (CORRELATION, "type: event_count instead"),
+        (CORRELATION, "group-by: drop x"),
+        (CORRELATION, "timespan: 5m instead of 10m"),
+        (CORRELATION, "timespan: 20m instead of 10m"),
+        (ORDERED, "type: temporal instead"),
+        (ORDERED, "rules: drop b"),
+        (ORDERED, "timespan: 30m instead of 1h"),
+        (FORMULA, "condition: and instead in 'a or b'"),
+        (FORMULA, "condition: drop 'b' from 'a or b'"),
+        (FORMULA, "condition: no negation in 'not c'"),
+    ],
+)
+def test_each_part_of_a_correlation_is_changed(given: Mapping[str, Any], expected: str) -> None:
+    made = {mutant.name: mutant for mutant in correlation_mutants.mutants({"correlation": given})}
+    assert expected in made
+    for mutant in made.values():
+        assert correlation_yaml.read(mutant.document)
+        assert mutant.document["correlation"] != given
+
+
+def test_no_mutant_of_a_correlation_of_the_pack_survives_its_cases() -> None:
+    rules = [one for one in load_rules([packaged("rules")]).rules if one.kind == "correlation"]
+    fixtures = packaged("fixtures")
+    cases = load_sequences(fixtures / "cases", load_events(fixtures / "events"))
+    found = Mutation()
+    correlation_mutants.mutate_correlations(rules, cases, load_equivalents(fixtures / "cases"), found)
+    assert [f"{one.rule.stem}: {one.mutant.name}" for one in found.survivors] == []
+    assert found.stale == []
+    assert set(found.counts) == {one.stem for one in rules}
+
+
+def test_a_correlation_whose_cases_are_taken_away_has_survivors() -> None:
+    rule_ = next(one for one in load_rules([packaged("rules")]).rules if one.stem == "reads_across_trails")
+    fixtures = packaged("fixtures")
+    cases = load_sequences(fixtures / "cases", load_events(fixtures / "events"))
+    few = [case for case in cases if case.rule == rule_.stem and case.match][:1]
+    found = Mutation()
+    correlation_mutants.mutate_correlations([rule_], few, {}, found)
+    assert left(found)
+
+
 # -- the command --------------------------------------------------------------------------------------------------
 
 
@@ -213,7 +277,7 @@ def test_the_command_works_on_anybodys_rules(tmp_path: Path) -> None:
 
 
 def test_a_survivor_fails_and_is_printed_with_file_line_and_the_missing_case(tmp_path: Path) -> None:
-    few = GOOD.split("    - name: refused")[0]
+    few = GOOD.split("    - name: refused", maxsplit=1)[0]
     result = keytrail("test", *site(tmp_path, few), "--mutate")
     assert result.exit_code == 1
     assert f"{tmp_path / 'rules' / 'mine.yml'}:8:" in result.stderr

@@ -193,6 +193,8 @@ def events(draw: st.DrawFn, kinds: Mapping[str, str], layout: str, objects: Sequ
         if draw(st.integers(0, 9)) in (4, 5):
             continue
         made = flattened_values(kind) if kind.startswith("flattened") else event_values(kind)
+        if layout != "objects" and not kind.startswith("flattened") and draw(st.integers(0, 9)) == 6:
+            made = made.map(lambda value: {"inside": value})  # an object where other events have a value
         _place(draw, event, name, draw(made), layout if kind != "flattened with map" else "flat")
         if "." in name and layout != "flat" and draw(st.integers(0, 4)) == 3:
             _place(draw, event, name, draw(made), layout)
@@ -280,11 +282,13 @@ def rules(draw: st.DrawFn, kinds: Mapping[str, str]) -> dict[str, Any]:
     fragile = any(_fragile(key, kinds) for part in parts.values() for key in _keys(part))
     conditions = st.sampled_from(POSITIVE if fragile and draw(st.integers(0, 9)) != 6 else CONDITIONS)
     some = st.lists(st.sampled_from(POSITIVE[:4]), min_size=2, max_size=2)
-    return {
-        "title": "Generated",
-        "logsource": {"product": "aws", "service": "cloudtrail"},
-        "detection": {**parts, "condition": draw(st.one_of(conditions, conditions, conditions, some))},
-    }
+    return rule_of({**parts, "condition": draw(st.one_of(conditions, conditions, conditions, some))})
+
+
+def rule_of(detection: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a rule with a detection."""
+    logsource = {"product": "aws", "service": "cloudtrail"}
+    return {"title": "Generated", "logsource": logsource, "detection": dict(detection)}
 
 
 def _keys(part: Any) -> list[str]:
@@ -363,8 +367,14 @@ class World:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the world as a regression case has it."""
-        shape: dict[str, Any] = {"kinds": self.kinds, "layout": self.layout}
-        return {**shape, "drops": self.drops, "rules": self.rules, "events": self.events}
+        shape: dict[str, Any] = {"layout": self.layout, **({"drops": True} if self.drops else {}), "kinds": self.kinds}
+        return {**shape, "rules": [rule["detection"] for rule in self.rules], "events": self.events}
+
+    @classmethod
+    def from_dict(cls, shape: Mapping[str, Any]) -> World:
+        """Return the world of a regression case."""
+        made = [rule_of(detection) for detection in shape["rules"]]
+        return cls(shape["kinds"], made, shape["events"], shape.get("layout", "objects"), shape.get("drops", False))
 
 
 def _nested(properties: Mapping[str, Any]) -> dict[str, Any]:
@@ -399,7 +409,10 @@ def worlds(draw: st.DrawFn, rules_most: int = 16, events_most: int = 28) -> Worl
     """Draw a mapping of a few fields, rules and events."""
     layout = draw(st.sampled_from(LAYOUTS))
     kinds = {}
-    for name in draw(st.lists(st.sampled_from((*PLAIN_NAMES, *DOTTED_NAMES)), min_size=1, max_size=4, unique=True)):
+    drawn = draw(st.lists(st.sampled_from((*PLAIN_NAMES, *DOTTED_NAMES)), min_size=1, max_size=4, unique=True))
+    for name in drawn:
+        if layout == "objects" and any(other.startswith(f"{name}.") for other in drawn):
+            continue  # it would be a field and an object
         allowed = [
             kind
             for kind in (*OFTEN, *TYPES)

@@ -35,7 +35,7 @@ from sigma.types import (
 
 from keytrail import correlation_plan
 from keytrail.errors import Refused
-from keytrail.lint import check_detections, check_values
+from keytrail.lint import check_detections, check_size, check_values
 from keytrail.resolved import (
     Boolean,
     Cidr,
@@ -116,6 +116,7 @@ class KeytrailBackend(Backend):
         detection = rule.detection
         check_detections(list(detection.detections), detection.condition)
         check_values(detection.detections.values())
+        check_size(detection.detections, detection.condition)
         if len(detection.condition) > 1:
             detection.condition = [" or ".join(f"({condition})" for condition in detection.condition)]
             detection.parsed_condition = [SigmaCondition(detection.condition[0], detection, detection.source)]

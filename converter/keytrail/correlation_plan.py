@@ -68,9 +68,10 @@ def _turned(condition: Condition) -> Condition:
         return replace(condition, strays=Strays.MISSES)
     if condition.strays is not Strays.MISSES and condition.breaker != BY_AWS:
         what = f"something else could be taken for an event, and hide that there is none, unless {condition.text}"
-        raise Refused(what, field=condition.field, hint="a schema that keeps the field as a keyword can tell them apart")
+        raise Refused(
+            what, field=condition.field, hint="a schema that keeps the field as a keyword can tell them apart"
+        )
     return replace(condition, strays=Strays.BOTH)
-
 
 
 # -- fields -------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from typing import Any
 
 from keytrail import correlation_engine, correlation_reference, correlation_search
 from keytrail.convert import Conversion, convert
-from keytrail.correlation import Episode
+from keytrail.correlation import Episode, Searched
 from keytrail.correlation_engine import Marker, Sorter
 from keytrail.engine import compile_query
 from keytrail.errors import ClusterError, KeytrailError
@@ -21,7 +21,7 @@ from keytrail.pack import Rule
 from keytrail.proof import ElasticsearchEngine, Engine, Failure, Report, holds
 from keytrail.schemas import Schema
 from keytrail.sequence_cases import SequenceCase, moved
-from keytrail.times import DAY
+from keytrail.times import DAY, milliseconds
 
 Plan = Mapping[str, Any]
 Find = Callable[[Conversion, Plan, SequenceCase], list[Episode]]
@@ -149,11 +149,30 @@ def _finder(engine: Engine, schema: Schema, cases: Sequence[SequenceCase]) -> It
         if refused and schema.taken is None:
             raise ClusterError(f"{len(refused)} documents refused, the first: {next(iter(refused.values()))}")
 
-        def find(made: Conversion, plan: Plan, case: SequenceCase) -> list[Episode]:
-            correlation = made.rule.correlation
-            return correlation_search.search(engine.cluster, index, correlation, plan, schema, case.searched)
+        yield _Shared(engine, index, cases)
 
-        yield find
+
+class _Shared:
+    """Finds the hits in an index that holds all cases, each at its time: one search does for most of them."""
+
+    def __init__(self, engine: ElasticsearchEngine, index: str, cases: Sequence[SequenceCase]) -> None:
+        self._cluster = engine.cluster
+        self._index = index
+        self._whole = Searched(cases[0].searched.start, cases[-1].searched.end) if cases else None
+        self._found: dict[str, list[Episode]] = {}
+
+    def __call__(self, made: Conversion, plan: Plan, case: SequenceCase) -> list[Episode]:
+        when = case.searched
+        times = [milliseconds(record.get("eventTime")) for record in case.records]
+        if not made.rule.correlation.rising or any(time is not None and time > when.end for time in times):
+            return self._search(made, plan, when)
+        if made.rule.stem not in self._found:
+            self._found[made.rule.stem] = self._search(made, plan, self._whole)
+        return [one for one in self._found[made.rule.stem] if when.start <= one.start <= when.end]
+
+    def _search(self, made: Conversion, plan: Plan, when: Searched | None) -> list[Episode]:
+        correlation = made.rule.correlation
+        return correlation_search.search(self._cluster, self._index, correlation, plan, made.schema, when)
 
 
 def in_process(made: Conversion, plan: Plan, case: SequenceCase) -> list[Episode]:

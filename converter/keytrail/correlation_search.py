@@ -21,11 +21,12 @@ Counts = dict[Group, dict[int, dict[str, int]]]
 
 @dataclass(frozen=True)
 class Stretch:
-    """A group and a time, from ``start`` to before ``end``, in which a window may match."""
+    """A group and a time, from ``start`` to before ``end``, where a window may match; ``rules`` have events there."""
 
     group: Group
     start: int
     end: int
+    rules: frozenset[str]
 
 
 def search(
@@ -84,10 +85,13 @@ class _Search:
         sorter = Sorter()
         if self._correlation.rising:
             stretches = list(candidates(self._correlation, self._counts(within)))
-            for start in range(0, len(stretches), AT_ONCE):
-                self._fetch(sorter, within, stretches[start : start + AT_ONCE])
+            for rule in self._rules:
+                wanted = [stretch for stretch in stretches if rule in stretch.rules]
+                for start in range(0, len(wanted), AT_ONCE):
+                    self._fetch(rule, sorter, within, wanted[start : start + AT_ONCE])
         else:
-            self._fetch(sorter, within, None)
+            for rule in self._rules:
+                self._fetch(rule, sorter, within, None)
         yield from correlation_engine.episodes(self._correlation, sorter.sorted(), searched)
 
     # -- step 1 -----------------------------------------------------------------------------------------------------
@@ -120,15 +124,14 @@ class _Search:
 
     # -- step 2 -----------------------------------------------------------------------------------------------------
 
-    def _fetch(self, sorter: Sorter, within: Mapping[str, Any], stretches: Sequence[Stretch] | None) -> None:
-        for rule, searches in self._rules.items():
-            body = searches["events"]
-            marker = Marker(self._correlation, rule, self._schema)
-            wanted = [_both(body["query"], within)]
-            if stretches is not None:
-                wanted.append(_any_of(stretches, searches["group_fields"], self._schema.time))
-            for hit in self._hits({**body, "query": {"bool": {"filter": wanted}}}):
-                sorter.add(marker.marks(hit.get("_source", {}), f"{hit['_index']}/{hit['_id']}"))
+    def _fetch(self, rule: str, sorter: Sorter, within: Mapping[str, Any], stretches: Sequence[Stretch] | None) -> None:
+        searches = self._rules[rule]
+        marker = Marker(self._correlation, rule, self._schema)
+        wanted = [_both(searches["events"]["query"], within)]
+        if stretches is not None:
+            wanted.append(_any_of(stretches, searches["group_fields"], self._schema.time))
+        for hit in self._hits({**searches["events"], "query": {"bool": {"filter": wanted}}}):
+            sorter.add(marker.marks(hit.get("_source", {}), f"{hit['_index']}/{hit['_id']}"))
 
     def _hits(self, body: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
         after: Mapping[str, Any] = {}
@@ -144,18 +147,15 @@ def candidates(correlation: Correlation, counts: Counts) -> Iterator[Stretch]:
     """Yield where a window may match: a window that begins in one bucket ends in the next one at the latest."""
     span = correlation.timespan
     for group, buckets in counts.items():
-        end = None
-        start = 0
+        runs: list[list[int]] = []
         for bucket in sorted(buckets):
-            if not _may_hold(correlation, (buckets[bucket], buckets.get(bucket + span, {}))):
-                continue
-            if end is None or bucket > end:
-                if end is not None:
-                    yield Stretch(group, start, end)
-                start = bucket
-            end = bucket + 2 * span
-        if end is not None:
-            yield Stretch(group, start, end)
+            if _may_hold(correlation, (buckets[bucket], buckets.get(bucket + span, {}))):
+                if not runs or bucket > runs[-1][-1]:
+                    runs.append([])
+                runs[-1] += [bucket, bucket + span]
+        for run in runs:
+            rules = frozenset(rule for bucket in run for rule in buckets.get(bucket, ()))
+            yield Stretch(group, run[0], run[-1] + span, rules)
 
 
 def _may_hold(correlation: Correlation, pair: Collection[Mapping[str, int]]) -> bool:

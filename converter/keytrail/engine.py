@@ -7,13 +7,17 @@ is a named error when the query is compiled, never a quiet false.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from decimal import Decimal
 from functools import partial
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any, Union
 
 import re2
 
+from keytrail import automaton
 from keytrail.errors import UnsupportedQuery
 from keytrail.mapping import NUMBERS, FieldType, IndexMapping
 from keytrail.paths import Scalar, exists, leaves, text, values
@@ -21,7 +25,7 @@ from keytrail.paths import Scalar, exists, leaves, text, values
 Document = Mapping[str, Any]
 Predicate = Callable[[Document], bool]
 Indexed = Union[str, float, bool, IPv4Address, IPv6Address]
-DEEPEST = 100
+DEEPEST = 29  # what Elasticsearch takes (indices.query.bool.max_nested_depth)
 
 
 def compile_query(query: Mapping[str, Any], mapping: IndexMapping) -> Predicate:
@@ -41,15 +45,15 @@ def _compile(query: Mapping[str, Any], mapping: IndexMapping, depth: int) -> Pre
     kind, inner = next(iter(query.items()))
     if kind == "bool":
         return _bool(inner, mapping, depth + 1)
-    if kind == "match_all":
-        return lambda document: True
-    if kind == "match_none":
-        return lambda document: False
+    if kind in ("match_all", "match_none"):
+        if inner != {}:
+            raise UnsupportedQuery(f"{kind} takes nothing here, not {_shown(inner)}")
+        return lambda document: kind == "match_all"
     if kind == "exists":
         return _exists(inner, mapping)
     maker = _LEAVES.get(kind)
     if maker is None:
-        raise UnsupportedQuery(f"the embedded engine has no query {kind!r}")
+        raise UnsupportedQuery(f"the embedded engine has no query {_shown(kind)}")
     return _leaf(kind, maker, inner, mapping)
 
 
@@ -59,9 +63,11 @@ def _shown(value: object) -> str:
 
 
 def _bool(inner: Mapping[str, Any], mapping: IndexMapping, depth: int) -> Predicate:
+    if not isinstance(inner, Mapping):
+        raise UnsupportedQuery(f"bool takes clauses, not {_shown(inner)}")
     unknown = set(inner) - {"filter", "must", "should", "must_not", "minimum_should_match"}
     if unknown:
-        raise UnsupportedQuery(f"the embedded engine has no {sorted(unknown)[0]!r} in a bool query")
+        raise UnsupportedQuery(f"the embedded engine has no {_shown(sorted(unknown)[0])} in a bool query")
     parts: dict[str, list[Predicate]] = {}
     for key in ("filter", "must", "should", "must_not"):
         clauses = inner.get(key, [])
@@ -93,7 +99,7 @@ def _all_any_none(
 
 
 def _exists(inner: Mapping[str, Any], mapping: IndexMapping) -> Predicate:
-    name = inner.get("field")
+    name = inner.get("field") if isinstance(inner, Mapping) else None
     if not isinstance(name, str) or len(inner) != 1:
         raise UnsupportedQuery("exists takes a field and nothing else")
     if name.endswith(".*") or mapping.is_object(name):
@@ -137,6 +143,7 @@ def _leaf(kind: str, maker: Callable[[Any, FieldType], Any], inner: Any, mapping
         return lambda document: False
     if found.type == "text" or (found.type == "flattened" and found.root is None):
         raise UnsupportedQuery(f"the embedded engine does not search the {found.type} field {name}")
+    _check_effort(kind, name, spec)
     test = maker(spec, found)
     index = _indexer(found)
 
@@ -148,6 +155,15 @@ def _leaf(kind: str, maker: Callable[[Any, FieldType], Any], inner: Any, mapping
         return False
 
     return matches
+
+
+def _check_effort(kind: str, name: str, spec: Any) -> None:
+    """Take no pattern that Elasticsearch might refuse."""
+    options = spec if isinstance(spec, Mapping) else {"value": spec}
+    ignore_case = options.get("case_insensitive") is True
+    problem = automaton.of_leaf(kind, name, options.get("value"), ignore_case=ignore_case).problem
+    if problem is not None:
+        raise UnsupportedQuery(f"{kind} on {name}: {problem}")
 
 
 def _ignored(kind: str, spec: Any, mapping: IndexMapping) -> Predicate:
@@ -179,7 +195,7 @@ def _indexer(found: FieldType) -> Callable[[Scalar], Indexed | None]:
             raise UnsupportedQuery(f"the embedded engine does not know the normalizer {found.normalizer!r}")
         return partial(_keyword, found.ignore_above, found.normalizer is not None)
     if found.type in NUMBERS:
-        return _number
+        return partial(_whole, _BITS[found.type]) if found.type in _BITS else _number
     if found.type == "boolean":
         return _truth
     if found.type == "ip":
@@ -204,14 +220,28 @@ def _keyword(limit: int | None, lowered: bool, value: Scalar) -> str | None:
     return shown.lower() if lowered else shown
 
 
+_DECIMAL = r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d{1,5})?"
+_DOUBLE = re.compile(rf"[\0- ]*{_DECIMAL}[dDfF]?[\0- ]*", re.ASCII)  # Java takes 7d, and blanks around a number
+_WHOLE = re.compile(_DECIMAL)
+_BITS = {"long": 63, "integer": 31, "short": 15, "byte": 7}
+
+
 def _number(value: Scalar) -> float | None:
-    if isinstance(value, bool):
+    if isinstance(value, bool) or (isinstance(value, str) and not _DOUBLE.fullmatch(value)):
         return None
     try:
-        number = float(value)
-    except ValueError:
+        number = float(value.strip("dDfF\0 \t\n\r") if isinstance(value, str) else value)
+    except (ValueError, OverflowError):
         return None
     return number if math.isfinite(number) else None
+
+
+def _whole(bits: int, value: Scalar) -> float | None:
+    """A whole number of so many bits; fractions are cut off."""
+    if isinstance(value, bool) or (isinstance(value, str) and not _WHOLE.fullmatch(value)):
+        return None
+    exact = Decimal(value)
+    return int(exact) if exact.adjusted() < 20 and -(2**bits) - 1 < exact < 2**bits else None
 
 
 def _truth(value: Scalar) -> bool | None:
@@ -232,12 +262,16 @@ def _address(value: Scalar) -> IPv4Address | IPv6Address | None:
 
 def _spec(spec: Any, kind: str, *allowed: str) -> tuple[Any, bool]:
     """The value of a leaf, and whether its case is ignored."""
-    if not isinstance(spec, Mapping):
-        return spec, False
-    unknown = set(spec) - {"value", "case_insensitive", *allowed}
-    if unknown or "value" not in spec:
-        raise UnsupportedQuery(f"the embedded engine has no {sorted(unknown or {'value'})[0]!r} in {kind}")
-    return spec["value"], spec.get("case_insensitive") is True
+    options = spec if isinstance(spec, Mapping) else {"value": spec}
+    unknown = set(options) - {"value", "case_insensitive", *allowed}
+    if unknown or "value" not in options:
+        raise UnsupportedQuery(f"the embedded engine has no {_shown(sorted(unknown or {'value'})[0])} in {kind}")
+    value, ignore_case = options["value"], options.get("case_insensitive", False)
+    if not isinstance(ignore_case, bool):
+        raise UnsupportedQuery(f"case_insensitive is true or false, not {_shown(ignore_case)}")
+    if not isinstance(value, str if kind != "term" else (str, int, float)):
+        raise UnsupportedQuery(f"{kind} takes a value, not {_shown(value)}")
+    return value, ignore_case
 
 
 def _ascii_lower(value: str) -> str:
@@ -255,14 +289,12 @@ def _textual(kind: str, found: FieldType) -> None:
 def _term(spec: Any, found: FieldType) -> Callable[[Any], bool]:
     value, ignore_case = _spec(spec, "term")
     if found.type == "ip" and isinstance(value, str) and "/" in value:
-        network = ip_network(value, strict=False)
+        network = _network(value)
         if isinstance(network, IPv4Network):
             return lambda address: address in network
         # An IPv4 address is kept as one of IPv6.
         return lambda address: (IPv6Address(f"::ffff:{address}") if address.version == 4 else address) in network
-    wanted = _indexer(found)(value)
-    if wanted is None:
-        raise UnsupportedQuery(f"{value!r} is no value of type {found.type} ({found.name})")
+    wanted = _wanted(value, found)
     if ignore_case:
         _textual("case-insensitive term", found)
         lowered = _ascii_lower(str(wanted))
@@ -270,10 +302,29 @@ def _term(spec: Any, found: FieldType) -> Callable[[Any], bool]:
     return lambda indexed: bool(indexed == wanted)
 
 
+def _network(value: str) -> IPv4Network | IPv6Network:
+    try:
+        return ip_network(value, strict=False)
+    except ValueError as error:
+        raise UnsupportedQuery(f"{_shown(value)} is no network") from error
+
+
+def _wanted(value: Any, found: FieldType) -> Indexed:
+    """What the index would hold of a value that is asked for; a query for what it cannot hold is an error there."""
+    if found.type == "date":
+        raise UnsupportedQuery(f"the embedded engine asks dates for their existence only ({found.name})")
+    if not isinstance(value, (str, int, float)):
+        raise UnsupportedQuery(f"a term is a value, not {_shown(value)}")
+    wanted = _indexer(replace(found, ignore_above=None))(value)
+    if wanted is None or (found.type in _BITS and wanted != _number(value)):
+        raise UnsupportedQuery(f"{_shown(value)} is no value of type {found.type} ({found.name})")
+    return wanted
+
+
 def _terms(spec: Any, found: FieldType) -> Callable[[Any], bool]:
     if not isinstance(spec, list):
         raise UnsupportedQuery("terms takes a list of values")
-    wanted = set(map(_indexer(found), spec))
+    wanted = {_wanted(value, found) for value in spec}
     return lambda indexed: indexed in wanted
 
 
@@ -314,7 +365,7 @@ def _regexp(spec: Any, found: FieldType) -> Callable[[Any], bool]:
     if found.root is not None:
         raise UnsupportedQuery(f"Elasticsearch has no regexp query on a key of a flattened field ({found.name})")
     value, ignore_case = _spec(spec, "regexp", "flags")
-    if ignore_case or spec.get("flags") != "NONE":
+    if ignore_case or not isinstance(spec, Mapping) or spec.get("flags") != "NONE":
         raise UnsupportedQuery("regexp is known here with the flags NONE and without case_insensitive")
     return _linear(_re2_from_lucene(value))
 
@@ -356,9 +407,12 @@ def _linear(expression: str) -> Callable[[str], bool]:
 def _range(spec: Any, found: FieldType) -> Callable[[Any], bool]:
     if found.type not in NUMBERS:
         raise UnsupportedQuery(f"the embedded engine compares numbers only, not {found.type} ({found.name})")
-    unknown = set(spec) - {"lt", "lte", "gt", "gte"}
-    if unknown or not spec:
-        raise UnsupportedQuery(f"the embedded engine has no {sorted(unknown)[:1]} in range")
+    unknown = set(spec) - {"lt", "lte", "gt", "gte"} if isinstance(spec, Mapping) and spec else {"such bound"}
+    if unknown:
+        raise UnsupportedQuery(f"the embedded engine has no {_shown(sorted(unknown)[0])} in range")
+    for bound in spec.values():
+        if isinstance(bound, bool) or not isinstance(bound, (int, float)):
+            raise UnsupportedQuery(f"a bound of a range is a number here, not {_shown(bound)}")
     tests: list[Callable[[float], bool]] = [_COMPARISONS[operator](float(bound)) for operator, bound in spec.items()]
     return lambda indexed: all(test(indexed) for test in tests)
 

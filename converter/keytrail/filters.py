@@ -23,7 +23,7 @@ from sigma.filters import SigmaFilter
 from keytrail import conditions, reference
 from keytrail.errors import FilterError, KeytrailError, NeedsProfile, RuleError
 from keytrail.lint import check_detections, selected
-from keytrail.pack import Rule, read_documents
+from keytrail.pack import Rule, read_documents, rewired
 
 RESERVED = frozenset({"rules", "condition"})
 EVERY = "any"
@@ -359,6 +359,6 @@ def expired(filters: Iterable[Filter], day: date | None = None) -> list[FilterEr
     return found
 
 
-def narrowed(rules: Iterable[Rule], filters: Sequence[Filter], day: date | None = None) -> list[Rule]:
-    """Return the rules, each with the filters that are for it."""
-    return [narrow(rule, filters, day) for rule in rules]
+def narrowed(rules: Sequence[Rule], filters: Sequence[Filter], day: date | None = None) -> list[Rule]:
+    """Return the rules, each with the filters that are for it; correlations are then about the narrowed rules."""
+    return rewired(rules, lambda given: [narrow(rule, filters, day) for rule in given])

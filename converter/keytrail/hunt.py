@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
-from typing import Any
+from datetime import datetime, timedelta, timezone
+from functools import partial
+from typing import Any, Union
 
 from keytrail.convert import convert
+from keytrail.correlation import Group
+from keytrail.correlation_hunt import Collector, CorrelationHit, Span
 from keytrail.engine import Predicate, compile_query
 from keytrail.errors import NeedsProfile, Refused, UsageError
 from keytrail.pack import LEVELS, Rule
@@ -41,7 +44,9 @@ class Hit:
             "event_name": record.get("eventName"),
             "account": record.get("recipientAccountId"),
             "region": record.get("awsRegion"),
-            "principal": _first(_inside(issuer, "arn"), _inside(identity, "arn"), _inside(identity, "invokedBy")),
+            "principal": _first(
+                _inside(issuer, "arn"), *(_inside(identity, key) for key in ("arn", "principalId", "invokedBy"))
+            ),
             "source_ip": record.get("sourceIPAddress"),
             "error_code": record.get("errorCode"),
             "path": self.path,
@@ -84,6 +89,19 @@ def instant(value: str) -> datetime:
     return found if found.tzinfo else found.replace(tzinfo=timezone.utc)
 
 
+AnyHit = Union[Hit, CorrelationHit]
+
+
+@dataclass
+class _Ready:
+    """A rule with its predicate, whether its hits are shown, and the correlations that take them."""
+
+    rule: Rule
+    matches: Predicate
+    shown: bool = True
+    takers: list[Callable[[Mapping[str, Any], str], None]] = field(default_factory=list)
+
+
 @dataclass
 class Hunt:
     """The rules made ready for one schema, and what has been counted so far.
@@ -95,38 +113,95 @@ class Hunt:
     counts: Counter[str] = field(default_factory=Counter)
     refused: dict[str, str] = field(default_factory=dict)
     searched: int = 0
-    _ready: list[tuple[Rule, Predicate]] = field(default_factory=list)
+    _ready: list[_Ready] = field(default_factory=list)
+    _collectors: list[Collector] = field(default_factory=list)
 
     @classmethod
-    def prepare(cls, rules: Iterable[Rule], schema: Schema) -> Hunt:
-        """Compile the rules for records kept as ``schema`` keeps them."""
+    def prepare(
+        cls, rules: Iterable[Rule], schema: Schema, known: Mapping[str, frozenset[Group]] | None = None
+    ) -> Hunt:
+        """Compile the rules for records kept as ``schema`` keeps them.
+
+        Parameters: ``known`` leads from a correlation's id to the groups that are expected to have events.
+        """
         hunt = cls(schema)
-        for rule in rules:
-            made = convert(rule, schema)
-            reason = _foreign(rule) or (None if made.error is None else made.error)
-            if made.query is None or reason is not None:
-                hunt.refused[rule.id] = reason.message if isinstance(reason, NeedsProfile) else str(reason)
-                continue
-            hunt._ready.append((rule, compile_query(made.query.body["query"], schema.mapping)))
-            hunt.counts[rule.id] = 0
+        listed = list(rules)
+        for rule in listed:
+            if rule.kind == "rule" and hunt._compiled(rule) is not None:
+                hunt.counts[rule.id] = 0
+        for rule in listed:
+            if rule.kind == "correlation":
+                hunt._correlate(rule, (known or {}).get(rule.id, frozenset()))
         return hunt
 
-    def run(self, reader: Reader, window: Window = Window()) -> Iterator[Hit]:
-        """Yield the hits in the order of the records."""
+    def _compiled(self, rule: Rule) -> _Ready | None:
+        """The rule made ready; None with the reason in ``refused`` where it cannot be."""
+        made = convert(rule, self.schema)
+        reason = _foreign(rule) or made.error
+        if made.query is None or reason is not None:
+            self.refused[rule.id] = reason.message if isinstance(reason, NeedsProfile) else str(reason)
+            return None
+        ready = _Ready(rule, compile_query(made.query.body["query"], self.schema.mapping))
+        self._ready.append(ready)
+        return ready
+
+    def _correlate(self, rule: Rule, known: frozenset[Group]) -> None:
+        """Have a correlation's rules tell it what they match; those that are not hunted for stay silent."""
+        made = convert(rule, self.schema)
+        foreign = next(filter(None, map(_foreign, rule.references.values())), None)
+        if made.query is None or foreign is not None:
+            self.refused[rule.id] = str(foreign or made.error)
+            return
+        collector = Collector(rule, self.schema, known)
+        for name, base in rule.references.items():
+            ready = next((one for one in self._ready if one.rule.document == base.document), None)
+            if ready is None:
+                ready = self._compiled(base)
+                assert ready is not None  # else the correlation had no plan
+                ready.shown = False
+            ready.takers.append(partial(collector.take, name))
+            if not rule.correlation.generate:
+                ready.shown = False
+                self.counts.pop(ready.rule.id, None)
+        self._collectors.append(collector)
+        self.counts[rule.id] = 0
+
+    def run(self, reader: Reader, window: Window = Window()) -> Iterator[AnyHit]:
+        """Yield the hits in the order of the records, those of correlations in the end."""
+        span = Span()
         for record, path, number in reader:
+            if self._collectors:
+                span.take(record)
             if record not in window:
                 continue
             self.searched += 1
-            for rule in self.matching(record):
-                self.counts[rule.id] += 1
-                yield Hit(rule, record, path, number)
+            document = self.schema.document(record)
+            for ready in self._ready:
+                if ready.matches(document):
+                    for take in ready.takers:
+                        take(document, f"{self.searched}")
+                    if ready.shown:
+                        self.counts[ready.rule.id] += 1
+                        yield Hit(ready.rule, record, path, number)
+        yield from self._correlated(span, window)
+
+    def _correlated(self, span: Span, window: Window) -> Iterator[CorrelationHit]:
+        if span.first is None or span.last is None:
+            return
+        millisecond, epoch = timedelta(milliseconds=1), datetime(1970, 1, 1, tzinfo=timezone.utc)
+        since = span.first if window.since is None else (window.since - epoch) // millisecond
+        until = span.last if window.until is None else -((epoch - window.until) // millisecond) - 1
+        for collector in self._collectors:
+            for hit in collector.hits(max(since, span.first), min(until, span.last)):
+                self.counts[hit.rule.id] += 1
+                yield hit
 
     def matching(self, record: Mapping[str, Any]) -> Iterator[Rule]:
-        """Yield the rules that match one record."""
+        """Yield the rules that match one record; a correlation is about more than one."""
         document = self.schema.document(record)
-        for rule, matches in self._ready:
-            if matches(document):
-                yield rule
+        for ready in self._ready:
+            if ready.shown and ready.matches(document):
+                yield ready.rule
 
 
 def _foreign(rule: Rule) -> Refused | None:

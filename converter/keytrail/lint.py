@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 from sigma.modifiers import SigmaBase64OffsetModifier
 from sigma.rule.detection import SigmaDetection, SigmaDetectionItem
 
-from keytrail.errors import RuleError
+from keytrail.errors import Refused, RuleError
 
 KEYWORDS = frozenset({"and", "or", "not", "of", "1", "any", "all", "them"})
 DEEPEST = 50
 LONGEST = 20_000
+LONGEST_VALUE = 32_766  # what an index can hold of a value
+MOST_DETECTIONS = 2_000
+MOST_QUESTIONS = 5_000
+MOST_DASHES = 4  # pySigma writes each in five ways: 625 values
+_DASH = re.compile(r"\B[-/]\b")  # as pySigma finds them
 
 
 def check_detections(names: Sequence[str], conditions: Iterable[str]) -> None:
@@ -26,7 +32,7 @@ def check_detections(names: Sequence[str], conditions: Iterable[str]) -> None:
     for condition in conditions:
         if len(condition) > LONGEST:
             raise RuleError(f"the condition is longer than {LONGEST} characters", hint="use a list of values instead")
-        tokens = re.findall(r"[()]|[^\s()]+", condition)
+        tokens = _tokens(condition)
         _check_depth(tokens)
         for token in tokens:
             if token.startswith("not") and token != "not":
@@ -34,11 +40,64 @@ def check_detections(names: Sequence[str], conditions: Iterable[str]) -> None:
                     f"pySigma reads the name {token!r} in the condition as 'not {token[3:]}'",
                     hint="rename the detection so that it does not begin with 'not'",
                 )
+        known = frozenset(names)
         for name in _names(tokens, names):
-            if name not in names:
+            if name not in known:
                 raise RuleError(
                     f"the condition names {name!r}, which the rule does not define", hint=f"defined: {', '.join(names)}"
                 )
+
+
+def check_document(detection: Mapping[str, object]) -> None:
+    """Check a rule's detections, as YAML has them, for what pySigma would multiply without end.
+
+    Raises :class:`RuleError` for too many of them, a modifier that stands twice, and too many dashes with ``windash``.
+    """
+    if len(detection) > MOST_DETECTIONS:
+        raise RuleError(f"{len(detection):,} detections; {MOST_DETECTIONS:,} are taken", hint="use lists of values")
+    waiting: list[object] = [detection]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, Mapping):
+            for key, value in part.items():
+                _check_modifiers(str(key), value if isinstance(value, list) else [value])
+                waiting.append(value)
+        elif isinstance(part, list):
+            waiting += part
+        elif isinstance(part, str) and len(part) > LONGEST_VALUE:
+            raise RuleError(f"a value of {len(part):,} characters; no index holds more than {LONGEST_VALUE:,}")
+
+
+def _check_modifiers(key: str, values: Sequence[object]) -> None:
+    field, *modifiers = key.split("|")
+    doubled = [name for name, count in Counter(modifiers).items() if count > 1]
+    if doubled:
+        raise RuleError(f"the modifier {doubled[0]!r} stands twice on {field!r}", field=field)
+    if "windash" in modifiers:
+        most = max((len(_DASH.findall(value)) for value in values if isinstance(value, str)), default=0)
+        if most > MOST_DASHES:
+            hint = "write the spellings that you mean"
+            raise RuleError(f"{most} dashes in a value of {key}; {MOST_DASHES} are taken", hint=hint, field=field)
+
+
+def check_size(detections: Mapping[str, SigmaDetection], conditions: Iterable[str]) -> None:
+    """Check how many values a rule's conditions ask for, before they are all written out.
+
+    Raises :class:`Refused` for more than any target takes.
+    """
+    sizes = {name: _size(detection) for name, detection in detections.items()}
+    total = 0
+    for condition in conditions:
+        for name in _names(_tokens(condition), list(detections)):
+            total += sizes.get(name, 0)
+            if total > MOST_QUESTIONS:
+                raise Refused(f"the rule asks for more than {MOST_QUESTIONS:,} values, which no target takes")
+
+
+def _size(part: SigmaDetection | SigmaDetectionItem) -> int:
+    if isinstance(part, SigmaDetection):
+        return sum(map(_size, part.detection_items))
+    return max(1, len(part.value))
 
 
 def check_values(detections: Iterable[SigmaDetection | SigmaDetectionItem]) -> None:
@@ -57,28 +116,43 @@ def check_values(detections: Iterable[SigmaDetection | SigmaDetectionItem]) -> N
             )
 
 
+def _tokens(condition: str) -> list[str]:
+    return re.findall(r"[()]|[^\s()]+", condition)
+
+
 def _check_depth(tokens: Sequence[str]) -> None:
-    depth = negations = 0
+    """Count the parentheses and negations around each name."""
+    depth = pending = 0
+    inside: list[int] = []  # for each open parenthesis, what its end takes off the depth
     for token in tokens:
-        depth += {"(": 1, ")": -1}.get(token, 0)
-        negations = negations + 1 if token == "not" else negations
-        if depth > DEEPEST or negations > 10 * DEEPEST:
+        if token == "not":
+            pending += 1
+        elif token == "(":
+            inside.append(pending + 1)
+            depth, pending = depth + pending + 1, 0
+        elif token == ")":
+            depth -= inside.pop() if inside else 0
+        if depth + pending > DEEPEST:
             raise RuleError(
                 f"the condition is nested more than {DEEPEST} deep", hint="split the rule or flatten its condition"
             )
+        if token not in ("not", "("):
+            pending = 0
 
 
 def _names(tokens: Sequence[str], defined: Sequence[str]) -> Iterator[str]:
-    """Yield the plain names in a condition; check the selectors on the way."""
+    """Yield the names in a condition, those that selectors select among them; check the selectors on the way."""
     place = 0
     while place < len(tokens):
         if tokens[place + 1 : place + 2] == ["of"]:
             pattern = "".join(tokens[place + 2 : place + 3])
-            if not selected(pattern, defined):
+            found = selected(pattern, defined)
+            if not found:
                 raise RuleError(
                     f"the condition's '{tokens[place]} of {pattern}' selects nothing, and pySigma would drop it",
                     hint=f"define a detection of that name, or leave it out; defined: {', '.join(defined)}",
                 )
+            yield from found
             place += 3
             continue
         if tokens[place] not in KEYWORDS and tokens[place] not in "()":

@@ -179,7 +179,7 @@ def _primitive(question: Primitive) -> tuple[str, str]:
         case Expression(field, lucene):
             return f"{_name(field.name)}:", _regular(lucene, field.name)
         case Has(name, below):
-            return "_exists_:", _name(name) + (".*" if below else "")
+            return "_exists_:", _phrase(f"{_plain(name)}.*") if below else _name(name)
         case Ignored(name, below):
             return "_ignored:", _escaped(f"{name}.") + "*" if below else _phrase(name)
         case Equals(field, value):
@@ -198,10 +198,14 @@ def _escaped(text: str) -> str:
 
 
 def _name(name: str) -> str:
-    """A field's name; one with an asterisk would be taken for a pattern of names, escaped or not."""
+    return "\\" + name if name in _WORDS else _escaped(_plain(name))
+
+
+def _plain(name: str) -> str:
+    """A field's name, but not one with an asterisk, which would be taken for a pattern of names, escaped or not."""
     if "*" in name:
         raise Refused(f"{name}: the asterisk makes a pattern of the field's name in this query language", field=name)
-    return "\\" + name if name in _WORDS else _escaped(name)
+    return name
 
 
 def _phrase(text: str) -> str:

@@ -65,6 +65,7 @@ class IndexMapping:
         reader.read(mappings, "", _dynamic(mappings, "true"), None)
         self._fields = reader.finished(mappings.get("runtime") or {}, unusable or {})
         self._objects = reader.objects
+        self._flat = reader.flat
         self._leaf = reader.leaf
         self.ignore_above = reader.ignore_above
         self._templates = [next(iter(entry.values())) for entry in mappings.get("dynamic_templates") or ()]
@@ -76,9 +77,13 @@ class IndexMapping:
             return known
         for root in _parents(name):
             parent = self._fields.get(root)
-            if parent is not None:
+            if parent is not None and (parent.type == "flattened" or parent.problem or not self.has_beside(root)):
                 return _below(parent, root, name)
         return self._made(name)
+
+    def has_beside(self, name: str) -> bool:
+        """Tell whether ``name.part`` can be a field beside a field ``name``, as in an object without objects inside."""
+        return next((parent in self._flat for parent in (*_parents(name), "") if parent in self._objects), False)
 
     def is_object(self, name: str) -> bool:
         """Tell whether ``name`` is an object, which holds fields and no value of its own."""
@@ -146,11 +151,15 @@ def flat_settings(settings: Mapping[str, Any], prefix: str = "") -> dict[str, An
 
 
 class _Reader:
-    """Reads a mapping's tree; ``objects`` leads from each object to what it does with new fields."""
+    """Reads a mapping's tree; ``objects`` leads from each object to what it does with new fields.
+
+    ``flat`` are the objects that hold no objects (``subobjects: false``): their fields have dots in their names.
+    """
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self.fields: dict[str, FieldType] = {}
         self.objects: dict[str, str] = {}
+        self.flat: set[str] = set()
         self.aliases: dict[str, str] = {}
         self.copies: dict[str, list[str]] = {}
         self.settings = settings
@@ -168,6 +177,8 @@ class _Reader:
         problem = problem or _object_problem(spec, name)
         dynamic = _dynamic(spec, dynamic)
         self.objects[name] = dynamic
+        if str(spec.get("subobjects", True)).lower() == "false":
+            self.flat.add(name)
         if problem is not None and name:
             self.fields[name] = FieldType(name, str(kind), name, problem=problem)
         for key, part in (spec.get("properties") or {}).items():

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Union
 
 from keytrail import conditions
@@ -25,15 +25,20 @@ class Mutant:
 
 
 def mutants(document: Document) -> Iterator[Mutant]:
-    """Yield the mutants of a rule, each with another name."""
+    """Return the mutants of a rule, each with another name."""
+    return numbered([*_of_condition(document), *_of_selections(document)])
+
+
+def numbered(made: Iterable[Mutant]) -> Iterator[Mutant]:
+    """Yield mutants with a number behind a name that has been there before."""
     seen: set[str] = set()
-    for mutant in (*_of_condition(document), *_of_selections(document)):
+    for mutant in made:
         name, number = mutant.name, 2
         while name in seen:
             name = f"{mutant.name} ({number})"
             number += 1
         seen.add(name)
-        yield Mutant(name, mutant.document, mutant.kill, mutant.near)
+        yield replace(mutant, name=name)
 
 
 # -- the condition ------------------------------------------------------------------------------------------------
@@ -45,7 +50,7 @@ def _of_condition(document: Document) -> Iterator[Mutant]:
     listed = list(map(str, given)) if isinstance(given, list) else [str(given)]
     defined = [str(name) for name in detection if name != "condition"]
     for number, text in enumerate(listed):
-        for name, changed, kill in _changed_conditions(conditions.parse(text), defined):
+        for name, changed, kill in changed_conditions(conditions.parse(text), defined):
             made = [*listed[:number], conditions.render(changed), *listed[number + 1 :]]
             new = {**detection, "condition": made if isinstance(given, list) else made[0]}
             yield Mutant(f"condition: {name}", {**document, "detection": new}, kill, "condition")
@@ -56,9 +61,10 @@ def _of_condition(document: Document) -> Iterator[Mutant]:
             yield Mutant(f"condition: drop '{text}'", {**document, "detection": new}, kill, "condition")
 
 
-def _changed_conditions(tree: Condition, defined: list[str]) -> Iterator[tuple[str, Condition, str]]:
+def changed_conditions(tree: Condition, defined: list[str]) -> Iterator[tuple[str, Condition, str]]:
+    """Yield the changes of a condition: what, the new one, and the case that would tell."""
     for path, part, odd in conditions.places(tree):
-        shown = conditions.render(part)
+        shown = _shown(conditions.render(part))
         # Under a negation what would be one match too many is one too few.
         more, fewer = ("a match", "a near miss") if odd else ("a near miss", "a match")
         if isinstance(part, (Both, Either)):
@@ -67,7 +73,7 @@ def _changed_conditions(tree: Condition, defined: list[str]) -> Iterator[tuple[s
             name = f"{'or' if isinstance(part, Both) else 'and'} instead in '{shown}'"
             yield from _made(tree, path, other, name, f"{which} in which only a part of '{shown}' holds")
             for number, inner in enumerate(part.parts):
-                gone = conditions.render(inner)
+                gone = _shown(conditions.render(inner))
                 left = conditions.replaced(tree, (*path, number), None)
                 kill = (
                     f"{more} in which '{gone}' does not hold and all else does"

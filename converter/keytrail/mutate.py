@@ -122,23 +122,37 @@ def mutate(subjects: Iterable[Subject], events: Mapping[str, Record]) -> Mutatio
 
 def _test(subject: Subject, events: Sequence[Record], result: Mutation) -> None:
     judges = [Judge(view, subject.rule.document, events) for view in subject.views]
-    declared = {one.mutant: one for one in subject.equivalent}
     made = [mutant for mutant in mutants(subject.rule.document) if _is_rule(mutant.document)]
-    killed = {mutant.name for mutant in made if any(judge.kills(mutant.document) for judge in judges)}
+
+    def kills(document: Mapping[str, Any]) -> bool:
+        return any(judge.kills(document) for judge in judges)
+
+    judged(subject.rule, made, kills, subject.equivalent, result)
+
+
+def judged(
+    rule: Rule,
+    made: Sequence[Mutant],
+    kills: Callable[[Mapping[str, Any]], bool],
+    equivalent: Sequence[Equivalent],
+    result: Mutation,
+) -> None:
+    """Add to ``result`` which mutants of a rule survive, and which declarations are stale."""
+    declared = {one.mutant: one for one in equivalent}
+    killed = {mutant.name for mutant in made if kills(mutant.document)}
     left = [mutant for mutant in made if mutant.name not in killed]
-    stem = subject.rule.stem
     for mutant in left:
         if mutant.name in declared:
-            result.equivalent.append((stem, declared[mutant.name]))
+            result.equivalent.append((rule.stem, declared[mutant.name]))
         else:
-            result.survivors.append(Survivor(subject.rule, mutant))
+            result.survivors.append(Survivor(rule, mutant))
     names = {mutant.name for mutant in made}
     for name, one in declared.items():
         if name in killed or name not in names:
             why = "a case tells it from the rule" if name in killed else "the rule has no such mutant"
-            result.stale.append(Stale(stem, name, why, str(one.path), one.line))
+            result.stale.append(Stale(rule.stem, name, why, str(one.path), one.line))
     same = sum(mutant.name in declared for mutant in left)
-    result.counts[stem] = (len(made), len(killed), same)
+    result.counts[rule.stem] = (len(made), len(killed), same)
 
 
 class Judge:

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from uuid import NAMESPACE_URL, uuid5
 
 import yaml
 from sigma.collection import SigmaCollection
 from sigma.exceptions import SigmaError
+from sigma.rule import SigmaRule
 
 from keytrail import correlation_yaml
 from keytrail.correlation import Correlation
 from keytrail.errors import KeytrailError, RuleError
-from keytrail.lint import check_detections
+from keytrail.lint import check_detections, check_document, check_size
 
 LARGEST = 1_000_000
 MOST_DEPTH = 60
+MOST_PARTS = 50_000  # names and values in a file; PyYAML takes a second for so many
 LEVELS = ("informational", "low", "medium", "high", "critical")
 
 
@@ -132,6 +136,26 @@ def rewired(rules: Sequence[Rule], change: Callable[[Sequence[Rule]], Sequence[R
     ]
 
 
+def lent(rules: Sequence[Rule]) -> list[Rule]:
+    """Return the rules, correlations with what they take of a site's lists (``allow``) given to the rules they name.
+
+    Those become rules of the correlation's own, with ids of their own: the rules by themselves take no such list.
+    """
+    return [
+        replace(rule, references={name: _lent(rule, base) for name, base in rule.references.items()}) for rule in rules
+    ]
+
+
+def _lent(rule: Rule, base: Rule) -> Rule:
+    said = [each.document.get("keytrail") for each in (rule, base)]
+    own, theirs = (found if isinstance(found, Mapping) else {} for found in said)
+    if not own.get("allow"):
+        return base
+    allow = list(dict.fromkeys([*theirs.get("allow", ()), *own["allow"]]))
+    document = {**base.document, "id": str(uuid5(NAMESPACE_URL, f"{rule.id} {base.id}"))}
+    return replace(base, document={**document, "keytrail": {**theirs, "allow": allow}})
+
+
 def _link(pack: Pack) -> None:
     """Give each correlation the rules that it names; one that names what is not there is an error."""
     known: dict[str, list[Rule]] = {}
@@ -211,7 +235,7 @@ def _read(path: Path) -> list[Rule]:
         raise RuleError(f"larger than {LARGEST:,} bytes: no Sigma rule", path=path)
     try:
         text = path.read_text(encoding="utf-8")
-        loader = PlainLoader(text)
+        loader = _RuleLoader(text)
         found = []
         while loader.check_node():
             node: yaml.Node = loader.get_node()  # type: ignore[assignment]
@@ -248,10 +272,13 @@ def _checked(path: Path, document: object, text: str, line: int) -> Rule:
     try:
         conditions = detection["condition"]
         listed = conditions if isinstance(conditions, list) else [conditions]
+        check_document(detection)
         check_detections([str(name) for name in detection if name != "condition"], map(str, listed))
-        rule.collection()
+        for parsed in rule.collection().rules:
+            if isinstance(parsed, SigmaRule):
+                check_size(parsed.detection.detections, parsed.detection.condition)
     except KeytrailError as error:
-        error.path, error.line = str(path), rule.line_of("condition")
+        error.path, error.line = str(path), rule.line_of(error.field or "condition")
         raise
     except SigmaError as error:
         raise RuleError(
@@ -271,22 +298,33 @@ def _checked_correlation(rule: Rule) -> Rule:
     return rule
 
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
 class PlainLoader(yaml.SafeLoader):
     """Safe YAML without what a rule has no use for and an attacker has: aliases, endless nesting, doubled keys."""
 
     depth = 0
+    parts = 0
+    most_parts = sys.maxsize
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         event = self.peek_event()  # type: ignore[no-untyped-call]
         if self.check_event(yaml.AliasEvent):
             raise yaml.MarkedYAMLError(problem="YAML aliases are not taken in a rule", problem_mark=event.start_mark)
         self.depth += 1
+        self.parts += 1
+        if self.parts > self.most_parts:
+            raise yaml.MarkedYAMLError(problem=f"more than {self.most_parts:,} parts", problem_mark=event.start_mark)
         if self.depth > MOST_DEPTH:
             raise yaml.MarkedYAMLError(problem=f"nested more than {MOST_DEPTH} deep", problem_mark=event.start_mark)
         node = super().compose_node(parent, index)
         self.depth -= 1
         if isinstance(node, yaml.MappingNode):
             self._check_keys(node)
+        elif isinstance(node, yaml.ScalarNode) and _SURROGATE.search(node.value):
+            problem = "half a character, an escaped surrogate; write the character itself"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
         return node
 
     @staticmethod
@@ -298,3 +336,9 @@ class PlainLoader(yaml.SafeLoader):
                 raise yaml.MarkedYAMLError(problem=f"the key {name!r} stands twice", problem_mark=key.start_mark)
             if name is not None:
                 seen.add(name)
+
+
+class _RuleLoader(PlainLoader):
+    """The same for files of rules, which are short."""
+
+    most_parts = MOST_PARTS

@@ -156,6 +156,8 @@ def prove(
     """
     report = Report()
     rules = [rule for rule in rules if rule.kind == "rule"]  # correlations: correlation_proof
+    if not rules:
+        return report
     meanings = {rule.stem: reference.compile_rule(rule.document) for rule in rules}
     records = corpus(events, cases)
     expected = {

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from keytrail.cases import Case, Equivalent
+from keytrail.correlation_proof import prove_correlations
 from keytrail.errors import KeytrailError
 from keytrail.filters import narrow, needs_profile
 from keytrail.mutate import Subject, View
@@ -15,6 +16,7 @@ from keytrail.pack import Rule
 from keytrail.profile import Profile, load_profile
 from keytrail.proof import Engine, Failure, Report, prove
 from keytrail.schemas import Schema
+from keytrail.sequence_cases import SequenceCase
 from keytrail.site_filters import apply_profile, site_filters
 
 Events = Mapping[str, Mapping[str, Any]]
@@ -26,6 +28,7 @@ def prove_all(
     events: Events,
     schemas: Sequence[Schema],
     engines: Sequence[Engine],
+    sequences: Sequence[SequenceCase] = (),
     profile: Profile | None = None,
     progress: Callable[[str], None] = lambda text: None,
 ) -> Report:
@@ -39,6 +42,8 @@ def prove_all(
     claims = [replace(case, rule=variants.get(id(case), case.rule)) for case in cases]
     plain = [rule for rule in rules if not needs_profile(rule)]
     report = prove(plain, claims, events, schemas, engines, progress) if plain else Report()
+    if any(rule.kind == "correlation" for rule in plain):
+        merge(report, prove_correlations(plain, sequences, schemas, engines, progress))
     proven: set[str] = set()
     for site, named in sites.items():
         stems = {case.rule for case in named}

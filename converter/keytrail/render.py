@@ -11,8 +11,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from keytrail.convert import Conversion
+from keytrail.correlation_hunt import CorrelationHit
 from keytrail.explain import Explanation
-from keytrail.hunt import Hit
+from keytrail.filters import needs_profile
+from keytrail.hunt import AnyHit
 from keytrail.pack import LEVELS, Rule
 from keytrail.proof import Report
 
@@ -60,8 +62,15 @@ def table(title: str, columns: Iterable[str], rows: Iterable[Sequence[str]]) -> 
 
 def rules_table(rules: Sequence[Rule]) -> Table:
     """The pack, one rule a line."""
-    rows = [(safe(rule.path.parent.name), safe(rule.stem), coloured(rule.level), safe(rule.title)) for rule in rules]
+    rows = [
+        (safe(rule.path.parent.name), safe(rule.stem), coloured(rule.level), safe(rule.title) + _waiting(rule))
+        for rule in rules
+    ]
     return table(f"{len(rules)} rules", ("room", "rule", "level", "title"), rows)
+
+
+def _waiting(rule: Rule) -> str:
+    return " [dim](needs a profile)[/]" if needs_profile(rule) else ""
 
 
 def verdict_table(conversions: Sequence[Conversion]) -> Table:
@@ -123,17 +132,21 @@ def _about(what: str, key: tuple[str, str]) -> bool:
     return f"schema {key[0]}," in what and f", {key[1]} says" in what
 
 
-def hits_table(hits: Sequence[Hit]) -> Table:
+def hits_table(hits: Sequence[AnyHit]) -> Table:
     """The most severe hits, newest last, informational ones left to the counts."""
-    shown = [hit for hit in hits if hit.rule.level != "informational"]
-    shown.sort(key=lambda hit: (-LEVELS.index(hit.rule.level), str(hit.record.get("eventTime"))))
-    rows = []
-    for hit in shown[:MOST_ROWS]:
-        fields = hit.as_dict()
-        names = ("event_time", "rule", "event_name", "principal", "source_ip")
-        rows.append((coloured(hit.rule.level), *(safe(fields[name]) for name in names)))
+    shown = [(_hit_row(hit), hit.rule.level) for hit in hits if hit.rule.level != "informational"]
+    shown.sort(key=lambda pair: (-LEVELS.index(pair[1]), str(pair[0][0])))
+    rows = [(coloured(level), *map(safe, row)) for row, level in shown[:MOST_ROWS]]
     left = f", the first {MOST_ROWS} of {len(shown)}" if len(shown) > MOST_ROWS else ""
-    return table(f"Hits{left}", ("level", "time (UTC)", "rule", "event", "principal", "from"), rows)
+    return table(f"Hits{left}", ("level", "time (UTC)", "rule", "event", "principal or group", "from"), rows)
+
+
+def _hit_row(hit: AnyHit) -> tuple[object, ...]:
+    fields = hit.as_dict()
+    if isinstance(hit, CorrelationHit):
+        what = f"{hit.episode.events:,} events until {fields['to']}"
+        return fields["from"], fields["rule"], what, ", ".join(hit.episode.group) or None, None
+    return tuple(fields[name] for name in ("event_time", "rule", "event_name", "principal", "source_ip"))
 
 
 def counts_table(rules: Mapping[str, Rule], counts: Mapping[str, int], refused: Mapping[str, str]) -> Table:

@@ -17,6 +17,7 @@ from keytrail.errors import KeytrailError
 from keytrail.mutate import Mutation
 from keytrail.pack import Rule
 from keytrail.proof import Failure, Report
+from keytrail.sequence_cases import SequenceCase
 
 _SARIF = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 # What the checks are called in SARIF, and what each means.
@@ -48,7 +49,7 @@ class Outcome:
     """All that a run of the tests found: what the reports are made of."""
 
     rules: Sequence[Rule]
-    cases: Sequence[Case]
+    cases: Sequence[Case | SequenceCase]
     report: Report
     errors: Sequence[KeytrailError] = ()
     mutation: Mutation | None = None

@@ -33,12 +33,25 @@ detection:
 falsepositives:
     - Who does this for a good reason, and how an analyst can tell.
 level: medium
+keytrail:
+    telemetry: [kms-management]
+    triage:
+        - What to look at first.
+        - Whom to ask, and what to undo.
 """
 _CASES = """\
 cases:
     - name: what the rule is for
       event: disable_key
       match: true
+    - name: the same in another case, by somebody else
+      event: disable_key
+      set: {eventName: disablekey, userIdentity.userName: mallory}
+      match: true
+    - name: the key is looked at, and nothing is changed
+      event: disable_key
+      set: {eventName: DescribeKey}
+      match: false
     - name: the same call, refused
       event: disable_key
       add: {errorCode: AccessDenied}

@@ -75,7 +75,7 @@ class _SequenceReader(CaseReader):
     """Turns the YAML nodes of one file into sequences of events."""
 
     def sequences(self, root: yaml.Node) -> list[SequenceCase]:
-        listed = self._fields(root, ("cases",), ("cases",), "a case file")["cases"]
+        listed = self._fields(root, ("cases",), ("cases", "equivalent"), "a case file")["cases"]
         found = [self._sequence(node) for node in listed.value]
         first: dict[str, int] = {}
         for case in found:

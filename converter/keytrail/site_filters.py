@@ -8,7 +8,7 @@ did not choose where there is one, and that is none of the site's. What an event
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 from typing import Any
@@ -17,7 +17,7 @@ from uuid import UUID, uuid5
 from keytrail.data import packaged
 from keytrail.errors import ProfileError
 from keytrail.filters import Filter, load_filters, narrow, read_filter
-from keytrail.pack import Rule
+from keytrail.pack import Rule, rewired
 from keytrail.profile import Exclusion, Principal, Profile, Trail
 from keytrail.yamlcheck import plain_yaml
 
@@ -27,22 +27,41 @@ _TARGET = "requestParameters.destinationEncryptionContext"
 Selections = dict[str, Any]
 
 
-def apply_profile(rules: Iterable[Rule], profile: Profile, variant: str = "") -> list[Rule]:
-    """Return the rules narrowed to the site; ``variant`` sets them apart from those that are not."""
-    listed = list(rules)
-    filters = site_filters(profile, listed)
-    return [replace(narrow(rule, filters), site=profile.site, variant=variant) for rule in listed]
+def apply_profile(rules: Sequence[Rule], profile: Profile, variant: str = "") -> list[Rule]:
+    """Return the rules narrowed to the site; ``variant`` sets them apart from those that are not.
+
+    No Sigma filter narrows a correlation. What one says of itself narrows the rules that it names, for it alone.
+    """
+
+    def change(given: Sequence[Rule]) -> list[Rule]:
+        filters = site_filters(profile, given)
+        return [replace(narrow(rule, filters), site=profile.site, variant=variant) for rule in given]
+
+    return [_correlation(rule, profile) for rule in rewired(rules, change)]
+
+
+def _correlation(rule: Rule, profile: Profile) -> Rule:
+    """A correlation whose rules are narrowed by what it says of itself; any other rule as it is."""
+    said = rule.document.get("keytrail")
+    if rule.kind != "correlation" or not isinstance(said, Mapping):
+        return rule
+    terms = {key: said[key] for key in ("scope", "allow") if key in said}
+    named = {}
+    for name, base in rule.references.items():
+        asking = replace(base, document={**base.document, "keytrail": terms})
+        named[name] = narrow(base, [one for one in site_filters(profile, [asking]) if one.names(base)])
+    return replace(rule, references=named)
 
 
 def site_filters(profile: Profile, rules: Sequence[Rule]) -> list[Filter]:
-    """Return the profile's filters for those of ``rules`` that take them; what has expired is among them.
+    """Return the profile's filters for those of ``rules`` that take them; what has expired is among them, too.
 
     Raises :class:`ProfileError` where it turns on a filter that there is not.
     """
     made = [*_scopes(profile), *_lists(profile)]
-    found = []
+    found: list[Filter] = []
     for key, term, title, exclusion, selections, condition, line in made:
-        targets = [rule.id for rule in rules if _takes(rule, key, term)]
+        targets = list(dict.fromkeys(rule.id for rule in rules if rule.kind == "rule" and _takes(rule, key, term)))
         if targets and selections:
             one = _filter(profile, title, targets, exclusion, selections, condition)
             found.append(replace(one, place=(profile.path, line)))
@@ -140,13 +159,16 @@ def _key_scope(profile: Profile) -> tuple[Selections, str]:
 
 def _trail_scope(profile: Profile) -> tuple[Selections, str]:
     named = list(dict.fromkeys(name for trail in profile.trails for name in (trail.name, trail.arn)))
+    arns = list(dict.fromkeys(trail.arn for trail in profile.trails))
+    told = ("requestParameters.name", "requestParameters.trailName", f"{_CONTEXT}.aws:cloudtrail:arn")
     return {
         "own_trail": [
             {"requestParameters.name": named},
             {"requestParameters.trailName": named},
-            {"responseElements.trailARN": list(dict.fromkeys(trail.arn for trail in profile.trails))},
+            {"responseElements.trailARN": arns},
+            {f"{_CONTEXT}.aws:cloudtrail:arn": arns},
         ],
-        "told": [{"requestParameters.name|exists": True}, {"requestParameters.trailName|exists": True}],
+        "told": [{f"{field}|exists": True} for field in told],
     }, "own_trail or not told"
 
 

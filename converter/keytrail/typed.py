@@ -55,7 +55,7 @@ class Expression:
 
 @dataclass(frozen=True)
 class Has:
-    """The index holds a value of the field, which may be an object; ``below``: of a field whose name goes on after it."""
+    """The index holds a value of the field, which may be an object; ``below``: of one that lies in it."""
 
     name: str
     below: bool = False
@@ -309,25 +309,36 @@ class _Asker:
     # -- existence ----------------------------------------------------------------------------------------------
 
     def _exists(self, _: Exists) -> Answer:
+        """A value lies there or below."""
+        found, conditions = self._valued()
         if self.field.root is not None:
             text = "is never an object (the index asks for a key's own values alone)"
-            return Has(self.field.name), (*self._too_long(), self._condition("no_object", text, Strays.MISSES))
+            return found, (*conditions, self._condition("no_object", text, Strays.MISSES))
+        name = self.field.name
+        if self.field.type != "flattened" and (self.field.dynamic or self.schema.mapping.has_beside(name)):
+            # What is a value in one event can be an object in another.
+            found = AnyOf((found, Has(name, below=True), Ignored(name, below=True)))
+            if not self.schema.mapping.learns(name):
+                text = "is never an object (the index keeps no new fields)"
+                conditions = (*conditions, self._condition("no_object", text, Strays.MISSES))
+        return found, conditions
+
+    def _valued(self) -> Answer:
+        """A value lies there."""
+        name = self.field.name
         if self.field.type == "flattened":
-            return Has(self.field.name), self._too_long()
+            return Has(name), self._too_long()
         if self.field.type == "text":
             return self._text_exists(), ()
         # A value that the index does not take exists all the same: its field's name is in _ignored.
-        name = self.field.name
         found = AnyOf((Has(name), Ignored(name)))
-        if self.field.dynamic:  # what is a value in one event can be an object in another
-            found = AnyOf((*found.children, Has(name, below=True), Ignored(name, below=True)))
         if self.field.type in NUMBERS:
             text = "is never an empty string (the index takes it for no value)"
             return found, (self._condition("not_empty", text, Strays.MISSES),)
         return found, ()
 
     def _text_exists(self) -> Typed:
-        """An empty string has no words, and exists for a keyword sibling alone."""
+        """An empty string has no words, and exists surely for a keyword sibling alone."""
         sibling = self.schema.companion(self.field, "keyword")
         if sibling is None:
             return Has(self.field.name)
@@ -363,7 +374,7 @@ class _Asker:
         if self.field.type == "flattened" and self.field.root is None:
             raise self._refusal("it holds an object, which has no value of its own", "name one of its keys")
         if _is_anything(test):
-            return self._exists(Exists())
+            return self._valued()
         limit = self.field.ignore_above
         if limit is not None and sum(java.length(part) for part in test.parts if isinstance(part, str)) > limit:
             raise self._refusal(f"the value is longer than the {limit:,} characters that the index keeps")
@@ -444,7 +455,7 @@ class _Asker:
     def _truth(self, test: Pattern) -> Answer:
         if test.literal is None:
             if _is_anything(test):
-                return self._exists(Exists())
+                return self._valued()
             raise self._refusal("a wildcard has no meaning on true and false", "map the field as keyword")
         literal = test.literal if test.cased else test.literal.lower()
         text = "is always true or false (the index reads an empty string as false)"

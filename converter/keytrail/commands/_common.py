@@ -23,8 +23,12 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 def complain(error: object) -> None:
     """Write one error to standard error, without control characters a log could have smuggled in."""
-    text = "".join(c if c.isprintable() or c == "\n" else f"\\x{ord(c):02x}" for c in str(error))
-    click.secho(f"error: {text}", fg="red", err=True)
+    click.secho(f"error: {plain(str(error))}", fg="red", err=True)
+
+
+def plain(text: str) -> str:
+    """Return text whose control characters are written out, but for the ends of lines."""
+    return "".join(c if c.isprintable() or c == "\n" else f"\\x{ord(c):02x}" for c in text)
 
 
 def named_errors(command: Command) -> Command:
@@ -82,8 +86,8 @@ def finish(*codes: int) -> NoReturn:
 
 
 def print_json(value: object) -> None:
-    """Print ``value`` as JSON."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    """Print ``value`` as JSON, in ASCII: a log's control characters do not reach the terminal."""
+    click.echo(json.dumps(value, indent=2))
 
 
 FORMAT = click.option(

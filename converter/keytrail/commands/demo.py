@@ -25,6 +25,7 @@ from keytrail.proof import EmbeddedEngine
 from keytrail.proving import prove_all
 from keytrail.records import Reader
 from keytrail.schemas import SCHEMAS, get_schema
+from keytrail.sequence_cases import load_sequences
 
 
 @click.command(cls=Examples, examples=["keytrail demo"])
@@ -36,7 +37,8 @@ def command(style: str) -> None:
     fixtures = packaged("fixtures")
     known = load_events(fixtures / "events")
     cases = load_cases(fixtures / "cases", known)
-    report = prove_all(pack.rules, cases, known, list(SCHEMAS.values()), [EmbeddedEngine()])
+    sequences = load_sequences(fixtures / "cases", known)
+    report = prove_all(pack.rules, cases, known, list(SCHEMAS.values()), [EmbeddedEngine()], sequences)
     running = Hunt.prepare(pack.rules, get_schema("keytrail"))
     reader = Reader([str(fixtures / "sample")])
     hits = list(running.run(reader))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from keytrail import render
@@ -17,18 +19,28 @@ from keytrail.commands._common import (
     packs,
     print_json,
 )
+from keytrail.commands._narrowing import FILTERS, SITE, narrow_pack
 from keytrail.explain import explain
+from keytrail.filters import needs_profile
 from keytrail.records import Reader
 
 
 @click.command(cls=Examples, examples=["keytrail explain trail_key_disabled event.json"])
 @click.argument("rule")
 @click.argument("event")
+@FILTERS
+@SITE
 @FORMAT
 @named_errors
-def command(rule: str, event: str, style: str) -> None:
+def command(rule: str, event: str, filters: tuple[str, ...], site: Path | None, style: str) -> None:
     """Say why the records in EVENT (a file, or -) match RULE or do not. Exit code 1 when none of them does."""
     pack = packs([rule])
+    narrow_pack(pack, filters, site).complain()
+    for one in pack.rules:
+        if needs_profile(one):
+            click.echo(
+                f"note: without a site profile (--site) {one.stem} says nothing: this is what it builds on", err=True
+            )
     reader = Reader([event])
     found = [explain(one, record.record) for one in pack.rules for record in reader]
     for error in (*pack.errors, *reader.bad):

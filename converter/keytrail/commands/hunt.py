@@ -21,8 +21,9 @@ from keytrail.commands._common import (
     print_json,
 )
 from keytrail.commands._narrowing import FILTERS, SITE, narrow_pack
+from keytrail.correlation_hunt import known_groups
 from keytrail.filters import needs_profile
-from keytrail.hunt import Hit, Hunt, Window, instant, worst
+from keytrail.hunt import AnyHit, Hunt, Window, instant, worst
 from keytrail.pack import LEVELS, Rule
 from keytrail.records import Reader
 from keytrail.schemas import get_schema
@@ -33,12 +34,12 @@ class Output:
 
     def __init__(self, style: str) -> None:
         self.style = style
-        self.hits: list[Hit] = []
+        self.hits: list[AnyHit] = []
 
-    def take(self, hit: Hit) -> None:
+    def take(self, hit: AnyHit) -> None:
         """Take one hit."""
         if self.style == "ndjson":
-            click.echo(json.dumps(hit.as_dict(), ensure_ascii=False))
+            click.echo(json.dumps(hit.as_dict()))
         else:
             self.hits.append(hit)
 
@@ -96,9 +97,11 @@ def command(
     """Run the rules over CloudTrail files: .json, .json.gz, NDJSON, folders of them, or - for standard input."""
     window = Window(instant(since) if since else None, instant(until) if until else None)
     pack = packs([], folder)
-    narrow_pack(pack, filters, site, folder).complain()
+    narrowing = narrow_pack(pack, filters, site, folder)
+    narrowing.complain()
     waiting = [rule for rule in pack.rules if needs_profile(rule)]
-    running = Hunt.prepare(pack.rules, get_schema("keytrail"))
+    known = {rule.id: known_groups(rule, narrowing.profile) for rule in pack.rules}
+    running = Hunt.prepare(pack.rules, get_schema("keytrail"), known)
     reader = Reader(paths)
     output = Output(style)
     levels = set()

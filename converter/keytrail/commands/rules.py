@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from keytrail import render
-from keytrail.commands._common import BAD_INPUT, FINE, Examples, complain, finish, named_errors, packs
+from keytrail.commands._common import BAD_INPUT, FINE, Examples, complain, finish, named_errors, packs, plain
 
 
 @click.command(cls=Examples, examples=["keytrail rules", "keytrail rules trail_key_disabled", "keytrail rules --json"])
@@ -24,10 +24,10 @@ def command(rule: str | None, folder: Path | None, as_json: bool) -> None:
     if as_json:
         # YAML has dates, JSON has not.
         shown = [{"stem": one.stem, **one.document} for one in pack.rules]
-        click.echo(json.dumps(shown, indent=2, ensure_ascii=False, default=str))
+        click.echo(json.dumps(shown, indent=2, default=str))
     elif rule:
         for one in pack.rules:
-            click.echo(one.text)
+            click.echo(plain(one.text))
     else:
         render.console().print(render.rules_table(pack.rules))
     finish(BAD_INPUT if pack.errors else FINE)

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from keytrail import reports
-from keytrail.cases import Case, load_cases, load_equivalents, load_events
+from keytrail.cases import load_cases, load_equivalents, load_events
 from keytrail.cluster import real_elasticsearch
 from keytrail.commands._common import (
     BAD_INPUT,
@@ -24,14 +24,15 @@ from keytrail.commands._common import (
     print_json,
     show_report,
 )
-from keytrail.commands._narrowing import FILTERS, SITE, Narrowing, filters_among, narrow_pack
+from keytrail.commands._narrowing import FILTERS, SITE, filters_among, narrow_pack
+from keytrail.correlation_mutants import mutate_correlations
 from keytrail.data import packaged
 from keytrail.files import write_text
-from keytrail.mutate import Mutation, mutate, report_lines
-from keytrail.pack import Pack
+from keytrail.mutate import mutate, report_lines
 from keytrail.proof import ElasticsearchEngine, EmbeddedEngine, Engine
-from keytrail.proving import Events, failures_of, prove_all, subjects
+from keytrail.proving import failures_of, prove_all, subjects
 from keytrail.schemas import SCHEMAS, get_schema
+from keytrail.sequence_cases import load_sequences
 
 
 @contextmanager
@@ -114,23 +115,23 @@ def command(
     fixtures = packaged("fixtures")
     known = load_events(events or fixtures / "events")
     place = cases or fixtures / "cases"
-    listed = load_cases(place, known)
+    listed, sequences = load_cases(place, known), load_sequences(place, known)
     chosen = [get_schema(name) for name in schemas or SCHEMAS]
     with engines(("elasticsearch", *wanted) if url else wanted, url) as running:
-        report = prove_all(pack.rules, listed, known, chosen, running, narrowing.profile)
+        report = prove_all(pack.rules, listed, known, chosen, running, sequences, narrowing.profile)
     report.failures += failures_of(narrowing.expired, "filter")
     report.failures += failures_of(filters_among(pack, folder), "filter")
-    mutation = _mutation(pack, listed, place, known, narrowing) if mutating else None
-    outcome = reports.Outcome(pack.rules, listed, report, pack.errors, mutation)
+    mutation = None
+    if mutating:
+        declared = load_equivalents(place)
+        mutation = mutate(subjects(pack.rules, listed, declared, narrowing.profile), known)
+        mutate_correlations(pack.rules, sequences, declared, mutation)
+    outcome = reports.Outcome(pack.rules, [*listed, *sequences], report, pack.errors, mutation)
     _write(outcome, junit, sarif)
     _show(outcome, style)
     for line in reports.github(outcome.findings) if github or (github is None and reports.in_github()) else ():
         click.echo(line, err=True)
     finish(BAD_INPUT if pack.errors else FINE, FINE if outcome.ok else DOES_NOT_HOLD)
-
-
-def _mutation(pack: Pack, listed: Sequence[Case], place: Path, known: Events, narrowing: Narrowing) -> Mutation:
-    return mutate(subjects(pack.rules, listed, load_equivalents(place), narrowing.profile), known)
 
 
 def _write(outcome: reports.Outcome, junit: Path | None, sarif: Path | None) -> None:

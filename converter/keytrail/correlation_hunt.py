@@ -1,0 +1,87 @@
+"""Correlations in a hunt: the events of their rules are marked on the way, and the windows decided at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from keytrail import correlation_engine
+from keytrail.correlation import Episode, Group, Searched
+from keytrail.correlation_engine import Marker, Sorter
+from keytrail.pack import Rule
+from keytrail.profile import Profile
+from keytrail.schemas import Schema
+from keytrail.times import iso, milliseconds
+
+
+@dataclass(frozen=True)
+class CorrelationHit:
+    """One hit of a correlation: a group, a time and the events that make it up."""
+
+    rule: Rule
+    episode: Episode
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the hit as JSON has it; ``events`` counts those without an id too."""
+        episode = self.episode
+        return {
+            "rule_id": self.rule.id,
+            "rule": self.rule.stem,
+            "title": self.rule.title,
+            "level": self.rule.level,
+            "event_ids": list(episode.event_ids),
+            "events": episode.events,
+            "group": dict(zip(self.rule.correlation.group_by, episode.group, strict=True)),
+            "from": iso(episode.start),
+            "to": iso(episode.end),
+        }
+
+
+class Collector:
+    """Takes the events of one correlation's rules, in any order, and says in the end what they amount to.
+
+    ``known`` are the groups that are expected to have events from the beginning.
+    """
+
+    def __init__(self, rule: Rule, schema: Schema, known: frozenset[Group] = frozenset()) -> None:
+        self.rule = rule
+        self.known = known
+        self._markers = {name: Marker(rule.correlation, name, schema) for name in rule.correlation.rules}
+        self._sorter = Sorter()
+
+    def take(self, name: str, document: Mapping[str, Any], anonymous: str) -> None:
+        """Take a document that the rule called ``name`` matches; ``anonymous`` tells it from others without an id."""
+        self._sorter.add(self._markers[name].marks(document, anonymous))
+
+    def hits(self, start: int, end: int) -> Iterator[CorrelationHit]:
+        """Yield the hits in what was searched."""
+        searched = Searched(start, end, self.known)
+        for episode in correlation_engine.episodes(self.rule.correlation, self._sorter.sorted(), searched):
+            yield CorrelationHit(self.rule, episode)
+
+
+@dataclass
+class Span:
+    """The first and the last event time that was read: what is known to be in the logs, and no more."""
+
+    first: int | None = None
+    last: int | None = None
+
+    def take(self, record: Mapping[str, Any]) -> None:
+        """Take a record's time, where it has one."""
+        moment = milliseconds(record.get("eventTime"))
+        if moment is None:
+            return
+        if self.first is None or moment < self.first:
+            self.first = moment
+        if self.last is None or moment > self.last:
+            self.last = moment
+
+
+def known_groups(rule: Rule, profile: Profile | None) -> frozenset[Group]:
+    """Return the groups that a site's profile expects to have events: its trails, for ``known: trails``."""
+    said = rule.document.get("keytrail")
+    if profile is None or not isinstance(said, Mapping) or said.get("known") != "trails":
+        return frozenset()
+    return frozenset((trail.arn,) for trail in profile.trails)
