@@ -91,6 +91,8 @@ def _schema(schema: Schema) -> str:
         rows = [(f"`{name}`", when) for name, (when, _) in schema.shared.items()]
         text += "\nWhere these are kept, some events have something else. A query on one of them is exact if it …\n\n"
         text += _table(["field of a rule", "…"], rows)
+    if schema.taken is not None:
+        text += f"\nA query on any of them is exact if {schema.taken[0]}.\n"
     if schema.dropped:
         text += f"\nValues that are not kept: {', '.join(f'`{value!r}`' for value in sorted(schema.dropped))}.\n"
     return text
@@ -104,10 +106,10 @@ def _fields(schema: Schema) -> Iterator[tuple[str, str, str, str]]:
         found = schema.field(name)
         also = {kind: schema.companion(found, kind) for kind in ("ip", "double", "keyword")} if found else {}
         kinds = [_kind(found, schema, name), *(f"{kind} as `{one.name}`" for kind, one in also.items() if one)]
-        yield f"`{rule}`", f"`{name}`", ", ".join(kinds), _longest(found)
+        yield f"`{rule}`", f"`{name}`", ", ".join(kinds), _longest(found, schema)
     for prefix, target in sorted(schema.prefixes.items()):
         found = schema.field(f"{target}any")
-        yield f"`{prefix}…` (any other)", f"`{target}…`", _kind(found, schema, target), _longest(found)
+        yield f"`{prefix}…` (any other)", f"`{target}…`", _kind(found, schema, target), _longest(found, schema)
 
 
 def _leaves(properties: Mapping[str, Any], parent: str = "") -> Iterator[str]:
@@ -122,10 +124,13 @@ def _kind(found: FieldType | None, schema: Schema, name: str) -> str:
     if found is None:
         return "object" if schema.mapping.is_object(name) else "-"
     kind = "key of a flattened field" if found.root else found.type
-    return kind + (f", {found.normalizer}" if found.normalizer else "")
+    kind += f", {found.normalizer}" if found.normalizer else ""
+    return kind + (" (if the first value is one)" if found.uncertain else "")
 
 
-def _longest(found: FieldType | None) -> str:
+def _longest(found: FieldType | None, schema: Schema) -> str:
+    if found is not None and found.type == "text":
+        found = schema.companion(found, "keyword")
     return "" if found is None or found.ignore_above is None else f"{found.ignore_above:,}"
 
 

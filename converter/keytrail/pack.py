@@ -263,7 +263,7 @@ def _checked(path: Path, document: object, text: str, line: int) -> Rule:
         raise RuleError("a Sigma rule is a mapping", path=path, line=line)
     rule = Rule(path, document, text, line)
     if "filter" in document:
-        return rule
+        return _checked_filter(rule)
     if "correlation" in document:
         return _checked_correlation(rule)
     detection = document.get("detection")
@@ -286,6 +286,16 @@ def _checked(path: Path, document: object, text: str, line: int) -> Rule:
         ) from error
     except (AttributeError, TypeError, KeyError, RecursionError) as error:
         raise RuleError(f"not a Sigma rule ({error})", path=path, line=line) from error
+    return rule
+
+
+def _checked_filter(rule: Rule) -> Rule:
+    """Only what pySigma would multiply: :mod:`keytrail.filters` checks the rest."""
+    try:
+        check_document(found if isinstance(found := rule.document["filter"], Mapping) else {})
+    except RuleError as error:
+        error.path, error.line = str(rule.path), rule.line_of(error.field or "filter")
+        raise
     return rule
 
 

@@ -46,7 +46,7 @@ cases:
       match: true
     - name: the same in another case, by somebody else
       event: disable_key
-      set: {eventName: disablekey, userIdentity.userName: mallory}
+      set: {eventName: disablekey, sourceIPAddress: 198.51.100.7}
       match: true
     - name: the key is looked at, and nothing is changed
       event: disable_key

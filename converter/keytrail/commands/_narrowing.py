@@ -21,7 +21,7 @@ FILTERS = click.option(
     "filters",
     multiple=True,
     metavar="FILTER|FILE|DIR",
-    help="Sigma filters to apply: one of the pack's by its name, or files and folders. Can be given more than once.",
+    help="Sigma filters to apply: one of the pack's by its name, or files and folders.",
 )
 SITE = click.option(
     "--site",
