@@ -36,7 +36,15 @@ RULES: dict[str, dict[str, Any]] = {
 USER, KEY, PLACE = "userIdentity.arn", "resources.ARN", "requestParameters.encryptionContext.aws:s3:arn"
 # Mostly the same, so that events meet.
 VALUES = ("x", "x", "x", "x", "X", "y", "z/1", "é", "7")
-FORMULAS = ("a and b", "a or b", "(a or b) and c", "a and (b or c)", "c and a", "a and b and a", "(a and b) or (c and b)")
+FORMULAS = (
+    "a and b",
+    "a or b",
+    "(a or b) and c",
+    "a and (b or c)",
+    "c and a",
+    "a and b and a",
+    "(a and b) or (c and b)",
+)
 NEGATED = ("a and not b", "not (a and b)", "not a", "(a or b) and not c")
 
 
@@ -91,7 +99,7 @@ def correlations(draw: st.DrawFn) -> dict[str, Any]:
         shape["condition"] = draw(st.sampled_from(FORMULAS + (NEGATED if kind == "temporal" else ())))
         del shape["rules"]
         if "aliases" in shape:
-            shape["aliases"] = {"who": {name: USER for name in read({"correlation": {**shape, "aliases": None}}).rules}}
+            shape["aliases"] = {"who": dict.fromkeys(read({"correlation": {**shape, "aliases": None}}).rules, USER)}
     elif not kind.endswith("ordered") and (kind != "temporal" or draw(st.booleans())):
         operators = st.sampled_from(("gte", "gte", "gt", "lt", "lte", "eq", "neq"))
         shape["condition"] = draw(st.dictionaries(operators, st.integers(0, 4), min_size=1, max_size=2))

@@ -453,3 +453,11 @@ def test_reading_can_be_left_at_any_point(tmp_path: Path) -> None:
     reader = Reader([str(path)])
     assert len(list(itertools.islice(reader, 3))) == 3
     assert reader.records == 3
+
+
+def test_documents_end_to_end_are_read_one_by_one(tmp_path: Path) -> None:
+    path = tmp_path / "joined.json"
+    path.write_text(json.dumps({"Records": [CALL]}) + json.dumps({"Records": [CALL | {"x": '}{"Records"'}, CALL]}))
+    reader = Reader([str(path)])
+    assert len(list(reader)) == 3
+    assert reader.bad == []

@@ -89,6 +89,13 @@ def test_a_real_elasticsearch_takes_the_same(cluster: Cluster) -> None:
     assert set(refused) == {name for name, (_, taken) in RECORDS.items() if not taken}
 
 
+def test_no_listed_field_is_an_object_too_or_listed_twice() -> None:
+    listed = [prefix + name for prefix, names in raw.TEXTS.items() for name in names]
+    listed += [name for names in raw.OTHERS.values() for name in names]
+    assert sorted(listed) == sorted(raw.FIELDS)
+    assert not set(raw.FIELDS) & raw.OBJECTS
+
+
 def leaves(properties: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
     for name, spec in properties.items():
         if "properties" in spec:

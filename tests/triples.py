@@ -162,8 +162,16 @@ def check(world: World, engines: Sequence[Engine], tally: Tally) -> list[Disagre
         target: {name: one.query.body for name, one in found.items() if one.query is not None}
         for target, found in made.items()
     }
-    meanings = _meanings(world, {name for found in queries.values() for name in found})
     wrong: list[Disagreement] = []
+    meanings: dict[str, list[bool]] = {}
+    for stem in {name for found in queries.values() for name in found}:
+        try:
+            meaning = reference.compile_rule(world.rules[int(stem)])
+        except RuleError as error:
+            one = replace(world, rules=[world.rules[int(stem)]], events=world.events[:1])
+            wrong.append(Disagreement("reference", one, f"the reference refuses what was converted: {error.message}"))
+            meaning = _never
+        meanings[stem] = [meaning(event) for event in world.events]
     for engine in engines:
         for name, target, found, refused in engine.answers(schema, queries, documents):
             tally.refused_events += len(refused)
@@ -173,10 +181,8 @@ def check(world: World, engines: Sequence[Engine], tally: Tally) -> list[Disagre
     return wrong
 
 
-def _meanings(world: World, stems: set[str]) -> dict[str, list[bool]]:
-    """What each rule says of each event."""
-    compiled = {stem: reference.compile_rule(world.rules[int(stem)]) for stem in stems}
-    return {stem: [meaning(event) for event in world.events] for stem, meaning in compiled.items()}
+def _never(event: Mapping[str, Any]) -> bool:
+    return False
 
 
 def _converted(world: World, schema: Schema, target: str, tally: Tally) -> dict[str, Conversion]:
@@ -255,7 +261,7 @@ def _disagrees(world: World, engine: str, engines: Sequence[Engine]) -> Disagree
     tally = Tally()
     try:
         wrong = check(world, engines, tally)
-    except (RuleError, KeyError):
+    except KeyError:
         return None
     if tally.refused_events:
         return None  # nobody can compare what the server has not taken

@@ -118,7 +118,7 @@ REGEXES = (
         "a-b|[a-]",
     ),
 )
-REFUSED_REGEXES = ("(ab)+?", r"\bA", "a^b", "[[:alpha:]]", "a++")
+REFUSED_REGEXES = ("(ab)+?", "(?=a)", r"(a)\1", r"\bA", "a^b", "[[:alpha:]]", "a++")
 NETWORKS = ("10.0.0.0/8", "10.0.0.1/32", "::/0", "2001:db8::/32", "0.0.0.0/0", "::1/128", "::ffff:0:0/96", "::/64")
 OF_STRINGS = (
     *("", "", "contains", "startswith", "endswith", "contains|all", "cased", "contains|cased", "endswith|cased"),

@@ -196,7 +196,9 @@ class CaseReader:
         named = self._value(fields["site"])
         path = self._path.parent / str(named)
         if not isinstance(named, str) or not path.is_file():
-            raise self._error(fields["site"], f"there is no profile {path}", "from this file's folder, like ../../site.yml")
+            raise self._error(
+                fields["site"], f"there is no profile {path}", "from this file's folder, like ../../site.yml"
+            )
         return path.resolve()
 
     def _case(self, node: yaml.Node, site: Path | None) -> Case:

@@ -9,7 +9,7 @@ from sigma.exceptions import SigmaError
 
 from keytrail import correlation_plan
 from keytrail.backend import pipeline
-from keytrail.errors import KeytrailError, Refused, UsageError
+from keytrail.errors import KeytrailError, Refused, RuleError, UsageError
 from keytrail.filters import needs_profile, refusal
 from keytrail.pack import Rule
 from keytrail.schemas import Schema
@@ -64,6 +64,11 @@ def convert(rule: Rule, schema: Schema, target: str = "query-dsl") -> Conversion
         return Conversion(rule, schema, None, _placed(error, rule, schema))
     except SigmaError as error:
         return Conversion(rule, schema, None, KeytrailError(str(error), path=rule.path, line=rule.line))
+    except (TypeError, AttributeError, LookupError, NotImplementedError) as error:
+        problem = RuleError(f"pySigma cannot convert the rule ({error})", path=rule.path, line=rule.line)
+        return Conversion(rule, schema, None, problem)
+    if not queries:
+        return Conversion(rule, schema, None, RuleError("there is no rule to convert", path=rule.path, line=rule.line))
     return Conversion(rule, schema, queries[0])
 
 

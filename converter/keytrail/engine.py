@@ -173,7 +173,9 @@ def _ignored(kind: str, spec: Any, mapping: IndexMapping) -> Predicate:
         return _below(name[:-1], mapping)[1]
     found = mapping.field(name) if isinstance(name, str) else None
     if kind != "term" or found is None or found.root is not None:
-        raise UnsupportedQuery("_ignored can be asked for one field's name, with term, or for those of an object, with prefix")
+        raise UnsupportedQuery(
+            "_ignored can be asked for one field's name, with term, or for those of an object, with prefix"
+        )
     index = _indexer(found)
     # An empty string in a number is taken for no value, and not noted.
     silent = "" if found.type in NUMBERS else None

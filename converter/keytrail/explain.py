@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from keytrail import reference
+from keytrail.errors import RuleError
 from keytrail.pack import Rule
 from keytrail.paths import exists, values
 
@@ -52,7 +53,10 @@ class Explanation:
 
 
 def explain(rule: Rule, record: Mapping[str, Any]) -> Explanation:
-    """Explain ``rule`` on ``record``. Raises RuleError where the rule cannot be evaluated."""
+    """Explain ``rule`` on ``record``. Raises RuleError where it cannot be evaluated, or is about several events."""
+    if rule.kind == "correlation":
+        hint = f"explain a rule that it names: {', '.join(base.stem for base in rule.references.values())}"
+        raise RuleError("a correlation is about several events", path=rule.path, line=rule.line, hint=hint)
     detection = dict(rule.document["detection"])
     condition = detection.pop("condition")
     selections = {str(name): reference.selection(part)(record) for name, part in detection.items()}

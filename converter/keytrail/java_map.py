@@ -63,7 +63,9 @@ def _letter(character: str, cased: bool) -> str:
 def is_plain(node: object, depth: int = 0) -> bool:
     """Tell whether an object is plain in the sense above."""
     if isinstance(node, Mapping):
-        return depth < 2 and all(not SPECIAL & set(key) and is_plain(value, depth + 1) for key, value in node.items())
+        return depth < 2 and all(
+            not (SPECIAL | {"."}) & set(key) and is_plain(value, depth + 1) for key, value in node.items()
+        )
     if isinstance(node, list):
         return all(not isinstance(element, (Mapping, list)) and is_plain(element, depth) for element in node)
     return not (isinstance(node, str) and SPECIAL & set(node))

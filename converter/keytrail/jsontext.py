@@ -183,3 +183,23 @@ def _fit(pieces: Iterable[str], room: int) -> list[str]:
             break
         fitting.append(piece)
     return fitting
+
+
+_JOINT = re.compile(rb"\}\s*(?=\{)")
+
+
+def split_documents(data: bytes | bytearray) -> list[bytes] | None:
+    """Cut documents that stand end to end, as several files in one pipe do; None where they are not that.
+
+    A file of CloudTrail's ends without a line feed, so ``zcat *.json.gz`` gives ``{…}{…}``. The first cut after which
+    a whole document stands is its end; a brace within a string is none, because what is before it is not whole.
+    """
+    found: list[bytes] = []
+    start = 0
+    for joint in _JOINT.finditer(data):
+        part = bytes(data[start : joint.start() + 1])
+        if part.lstrip().startswith(b"{") and part.count(b'"Records"') and is_whole(part):
+            found.append(part)
+            start = joint.end()
+    rest = bytes(data[start:])
+    return [*found, rest] if found and is_whole(rest) else None

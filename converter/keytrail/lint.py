@@ -53,6 +53,7 @@ def check_document(detection: Mapping[str, object]) -> None:
 
     Raises :class:`RuleError` for too many of them, a modifier that stands twice, and too many dashes with ``windash``.
     """
+    _check_shape(detection)
     if len(detection) > MOST_DETECTIONS:
         raise RuleError(f"{len(detection):,} detections; {MOST_DETECTIONS:,} are taken", hint="use lists of values")
     waiting: list[object] = [detection]
@@ -66,6 +67,38 @@ def check_document(detection: Mapping[str, object]) -> None:
             waiting += part
         elif isinstance(part, str) and len(part) > LONGEST_VALUE:
             raise RuleError(f"a value of {len(part):,} characters; no index holds more than {LONGEST_VALUE:,}")
+
+
+def _check_shape(detection: Mapping[str, object]) -> None:
+    """What pySigma would drop, read otherwise, or stumble over."""
+    for name, part in detection.items():
+        if not isinstance(name, str):
+            raise RuleError(f"the detection {name!r} is named by a number", hint="put the name in quotes")
+        if name == "timeframe":
+            raise RuleError(
+                "timeframe belongs to Sigma's old aggregations", field=name, hint="write a correlation rule"
+            )
+        if name != "condition" and not isinstance(part, (Mapping, list, str, int, float)):
+            raise RuleError(f"the detection {name!r} is empty", field=name, hint="name fields and their values")
+        for key, value in _pairs(part):
+            if value == []:
+                raise RuleError(f"{key} has an empty list of values", field=key.split("|")[0], hint="null means absent")
+            if isinstance(value, float) and (value.is_integer() or abs(value) >= 1e15):
+                hint = "write it as a whole number, or in quotes as the log has it"
+                raise RuleError(f"pySigma rewrites the number {value!r} of {key}", field=key.split("|")[0], hint=hint)
+            if isinstance(value, int) and abs(value) >= 10**15:
+                hint = "put it in quotes"
+                raise RuleError(f"pySigma rewrites the number {value} of {key}", field=key.split("|")[0], hint=hint)
+
+
+def _pairs(part: object) -> Iterator[tuple[str, object]]:
+    """Each field of a detection with each of its values, or with its list where that is empty."""
+    if isinstance(part, Mapping):
+        for key, value in part.items():
+            yield from ((str(key), one) for one in value or [[]]) if isinstance(value, list) else [(str(key), value)]
+    elif isinstance(part, list):
+        for inner in part:
+            yield from _pairs(inner)
 
 
 def _check_modifiers(key: str, values: Sequence[object]) -> None:

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-from uuid import NAMESPACE_URL, uuid5
 
 import yaml
 from sigma.collection import SigmaCollection
@@ -84,7 +83,9 @@ class Rule:
     def line_of(self, name: str) -> int:
         """Return the line in which a key of the rule (a field, a detection) first stands; the rule's first if none."""
         key = re.compile(rf"^\s*-?\s*[\"']?{re.escape(name)}[\"']?(\||\s*:)", re.MULTILINE)
-        found = key.search(self.text)
+        # A field may be called like an attribute of the rule: look where the detections are, first.
+        logic = re.search(r"^(detection|correlation|filter):", self.text, re.MULTILINE)
+        found = key.search(self.text, logic.start() if logic and self.line == 1 else 0) or key.search(self.text)
         return self.line if found is None else self.text.count("\n", 0, found.start()) + 1
 
 
@@ -134,26 +135,6 @@ def rewired(rules: Sequence[Rule], change: Callable[[Sequence[Rule]], Sequence[R
         replace(rule, references={name: by_id[base.id] for name, base in rule.references.items()})
         for rule in made[: len(rules)]
     ]
-
-
-def lent(rules: Sequence[Rule]) -> list[Rule]:
-    """Return the rules, correlations with what they take of a site's lists (``allow``) given to the rules they name.
-
-    Those become rules of the correlation's own, with ids of their own: the rules by themselves take no such list.
-    """
-    return [
-        replace(rule, references={name: _lent(rule, base) for name, base in rule.references.items()}) for rule in rules
-    ]
-
-
-def _lent(rule: Rule, base: Rule) -> Rule:
-    said = [each.document.get("keytrail") for each in (rule, base)]
-    own, theirs = (found if isinstance(found, Mapping) else {} for found in said)
-    if not own.get("allow"):
-        return base
-    allow = list(dict.fromkeys([*theirs.get("allow", ()), *own["allow"]]))
-    document = {**base.document, "id": str(uuid5(NAMESPACE_URL, f"{rule.id} {base.id}"))}
-    return replace(base, document={**document, "keytrail": {**theirs, "allow": allow}})
 
 
 def _link(pack: Pack) -> None:
@@ -262,6 +243,8 @@ def _checked(path: Path, document: object, text: str, line: int) -> Rule:
     if not isinstance(document, Mapping):
         raise RuleError("a Sigma rule is a mapping", path=path, line=line)
     rule = Rule(path, document, text, line)
+    if "action" in document:
+        raise RuleError("rule collections (action) are not taken", path=path, line=rule.line_of("action"))
     if "filter" in document:
         return _checked_filter(rule)
     if "correlation" in document:
@@ -311,6 +294,14 @@ def _checked_correlation(rule: Rule) -> Rule:
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
+# How a value must be written that YAML 1.1 takes for no string: 012345670123 is no account number to it, 12:30 is 750.
+_LOOKS = {
+    "bool": re.compile(r"true|false|True|False"),
+    "int": re.compile(r"-?(0|[1-9][0-9]*)"),
+    "float": re.compile(r"-?(0|[1-9][0-9]*)\.[0-9]+([eE][-+]?[0-9]+)?"),
+}
+
+
 class PlainLoader(yaml.SafeLoader):
     """Safe YAML without what a rule has no use for and an attacker has: aliases, endless nesting, doubled keys."""
 
@@ -335,6 +326,11 @@ class PlainLoader(yaml.SafeLoader):
         elif isinstance(node, yaml.ScalarNode) and _SURROGATE.search(node.value):
             problem = "half a character, an escaped surrogate; write the character itself"
             raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
+        elif isinstance(node, yaml.ScalarNode) and node.style is None:
+            looks = _LOOKS.get(node.tag.rpartition(":")[2])
+            if looks is not None and not looks.fullmatch(node.value):
+                problem = f"YAML 1.1 reads {node.value} as another value; put it in quotes"
+                raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
         return node
 
     @staticmethod

@@ -18,7 +18,7 @@ from keytrail.engine import compile_query, utf16_length
 from keytrail.errors import ClusterError, KeytrailError
 from keytrail.java_map import is_plain
 from keytrail.pack import Rule
-from keytrail.paths import exists, text, values, values_below
+from keytrail.paths import exists, leaves, text, values, values_below
 from keytrail.schemas import Schema, java
 from keytrail.typed import is_plain_address, is_plain_number, is_plain_text
 from keytrail.verdict import Condition
@@ -236,6 +236,11 @@ def _check_engine(
             report.failures.append(Failure(stem, f"rule and {engine.name}", what, str(made.rule.path), made.rule.line))
 
 
+def _respelled(field: str, record: Mapping[str, Any]) -> bool:
+    """Tell whether the record has a field of that name in another case."""
+    return any(path != field and path.lower() == field.lower() for path, _ in leaves(record))
+
+
 def holds(condition: Condition, schema: Schema, record: Mapping[str, Any]) -> bool:
     """Tell whether a named condition is so for one record."""
     limit = condition.limit or 0
@@ -268,6 +273,8 @@ _RECORD_CONDITIONS: dict[str, Callable[[Condition, Schema, Mapping[str, Any]], b
     "kept": lambda condition, schema, record: (
         not schema.dropped & set(map(text, values_below(record, condition.field)))
     ),
+    "learnt": lambda condition, schema, record: True,  # of an index, not of an event
+    "one_spelling": lambda condition, schema, record: not _respelled(condition.field, record),
     "not_empty": lambda condition, schema, record: "" not in values_below(record, condition.field),
     "known_keys": _known_keys,
     "no_object": lambda condition, schema, record: (

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from keytrail.errors import RecordError
-from keytrail.jsontext import MAX_DEPTH, deeper_than, is_whole, parse, split_records
+from keytrail.jsontext import MAX_DEPTH, deeper_than, is_whole, parse, split_documents, split_records
 from keytrail.unpack import Unpacked
 
 STDIN = Path("-")
@@ -216,7 +216,11 @@ class Reader:
         try:
             value = parse(data, path=source.path)
         except RecordError as error:
-            yield from self._salvage(source, data, error, 1, by_lines=True)
+            joined = split_documents(data)
+            for text in joined or ():
+                yield from self._line(source, text, 1)
+            if joined is None:
+                yield from self._salvage(source, data, error, 1, by_lines=True)
         else:
             # The text is half of what a file needs in memory.
             del data

@@ -7,6 +7,7 @@ excludes the newline, ``$`` is the very end, lazy and greedy repetition match al
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Union
 
@@ -190,6 +191,8 @@ class _Parser:
 
     def _escape(self) -> str:
         character = self._next()
+        if character in "wW" and self.ignore_case:
+            raise self.refusal(f"\\{character} while case is ignored takes in letters that are not ASCII")
         if character in _SHORT:
             return f"[{_SHORT[character]}]"
         if character.lower() in _SHORT:
@@ -247,7 +250,7 @@ class _Parser:
         end = self.text.find("}", self.place)
         inside = self.text[self.place : end] if end > 0 else ""
         bounds = inside.split(",")
-        if end < 0 or len(bounds) > 2 or not bounds[0].isdigit() or not (bounds[-1].isdigit() or inside.endswith(",")):
+        if end < 0 or not re.fullmatch(r"[0-9]+(,[0-9]*)?", inside):
             self.place = start
             raise self.refusal("a brace that is not a count; write \\{ for the character")
         if max(int(bound) for bound in bounds if bound) > MOST_REPEATS:
@@ -272,6 +275,8 @@ class _Parser:
             raise self.refusal("a POSIX class")
         if character == "\\":
             character = self._next()
+            if character == "w" and self.ignore_case:
+                raise self.refusal("\\w while case is ignored takes in letters that are not ASCII")
             if character in _SHORT:
                 return _SHORT[character]
             if character.lower() in _SHORT:

@@ -77,6 +77,14 @@ def on_cluster(cluster: Cluster, schema: Schema, queries: Queries, documents: Do
     return trial
 
 
+def version(cluster: Cluster) -> str:
+    """Return the server's version, which a key with few privileges may not know."""
+    try:
+        return cluster.version
+    except ClusterError:
+        return "of unknown version"
+
+
 class _NotMade(Exception):
     """The index could not be created."""
 
@@ -92,7 +100,7 @@ def _tried(
     with temporary_index(cluster, body) as index:
         refused = cluster.load(index, ((str(n), documents[name]) for n, name in enumerate(names)))
         found = cluster.search_each(index, queries)
-    trial = Trial(f"Elasticsearch {cluster.version} at {cluster.url}", notes)
+    trial = Trial(f"Elasticsearch {version(cluster)} at {cluster.url}", notes)
     trial.refused = {names[int(number)]: reason for number, reason in refused.items()}
     for name, result in found.items():
         if isinstance(result, ClusterError):

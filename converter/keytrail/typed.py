@@ -141,7 +141,15 @@ def typed(node: Node, schema: Schema, *, negated: bool = False) -> Answer:
     return (AllOf if isinstance(node, And) else AnyOf)(children), conditions
 
 
+def _check_name(leaf: Leaf) -> None:
+    """A name that Elasticsearch, or our own index, would take for other fields."""
+    parts = leaf.rule_field.split(".")
+    if "*" in leaf.field or "" in parts or {"_", "_value"} & set(parts):
+        raise Refused(f"{leaf.rule_field!r} cannot be a field's name here", field=leaf.rule_field)
+
+
 def _leaf(leaf: Leaf, schema: Schema, *, negated: bool) -> Answer:
+    _check_name(leaf)
     found = schema.field(leaf.field)
     if found is None:
         if isinstance(leaf.test, Exists) and schema.mapping.is_object(leaf.field):
@@ -242,7 +250,7 @@ class _Asker:
         if self.field.problem is not None:
             raise self._refusal(*self.field.problem)
         question, conditions = askers[type(test)](test)
-        placed = (*self._first_value(test), *self._copied(question), *self._shared())
+        placed = (*self._first_value(test), *self._copied(question), *self._shared(), *self._learnt())
         return question, (*conditions, *placed, *self._dropped(test), *self._kept_whole(question))
 
     def _refusal(self, what: str, hint: str | None = None) -> Refused:
@@ -269,7 +277,9 @@ class _Asker:
         """A copy that a site's own pipeline makes is there for texts alone, and from the day of that pipeline on."""
         if self.field.name not in self.schema.copies or question == Nothing():
             return ()
-        text = "the site's own pipeline has copied the field (it copies texts alone, and older documents have no copies)"
+        text = (
+            "the site's own pipeline has copied the field (it copies texts alone, and older documents have no copies)"
+        )
         who = "nobody but the site, which may lack the pipeline"
         return (Condition("copied", self.rule_field, self.field.name, text, who, Strays.MISSES),)
 
@@ -297,6 +307,21 @@ class _Asker:
         parent = self.schema.rule_name(root)
         text = f"{parent} prints as fewer than {limit:,} characters (the index leaves it out otherwise)"
         return (Condition("kept_whole", parent, root, text, _breaker(parent), Strays.MISSES, limit),)
+
+    def _learnt(self) -> tuple[Condition, ...]:
+        """An index that is full of fields takes no new ones, and a caller can invent keys until it is."""
+        if not self.field.dynamic or self.schema.taken is not None:
+            return ()
+        text = "is a field that the index has learnt (it takes only so many, and callers can invent keys)"
+        return (self._condition("learnt", text, Strays.MISSES),)
+
+    def _one_spelling(self, test: Pattern) -> tuple[Condition, ...]:
+        """Ignoring the case of a value, Elasticsearch ignores that of its key in the flattened field as well."""
+        letters = any(part.lower() != part.upper() for part in test.parts if isinstance(part, str))
+        if self.field.root is None or test.cased or not letters:
+            return ()
+        text = "has no neighbour whose name differs in case alone"
+        return (self._condition("one_spelling", text, Strays.ADDS),)
 
     def _too_long(self) -> tuple[Condition, ...]:
         limit = self.field.ignore_above
@@ -381,14 +406,14 @@ class _Asker:
         if self.field.normalizer is not None:
             return Match(self.field, test), (*self._lowered(test), *(() if literal is not None else self._too_long()))
         if literal is not None:
-            return Match(self.field, test), ()
+            return Match(self.field, test), self._one_spelling(test)
         if self.field.root is not None and not (isinstance(test.parts[0], str) and test.parts[1:] == (Wild.MANY,)):
             return self.in_java_map(test)
         if Wild.ONE in test.parts:
             wild = {Wild.MANY: ".*", Wild.ONE: "."}
             letters = (wild[part] if isinstance(part, Wild) else regex.literal(part) for part in test.parts)
             automaton.check("".join(letters))
-        return Match(self.field, test), self._too_long()
+        return Match(self.field, test), (*self._too_long(), *self._one_spelling(test))
 
     def _lowered(self, test: Pattern) -> tuple[Condition, ...]:
         """A lower-case normalizer makes ``k`` of the Kelvin sign and ``i`` of the dotted capital I."""

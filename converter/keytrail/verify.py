@@ -163,7 +163,7 @@ def verify(
     for one in verified:
         one.holdings = [_narrowed(known[condition], one.made, schema, cluster) for condition in one.made.conditions]
         one.blind = telemetry.blind(one.made.rule, kinds)
-    return Verification(cluster.version, schema, len(records), tried, verified, kinds)
+    return Verification(trial.version(cluster), schema, len(records), tried, verified, kinds)
 
 
 def _narrowed(holding: Holding, made: Conversion, schema: LiveSchema, cluster: Cluster) -> Holding:

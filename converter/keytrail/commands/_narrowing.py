@@ -12,7 +12,7 @@ from keytrail.commands._common import complain, packs
 from keytrail.data import packaged
 from keytrail.errors import FilterError, KeytrailError, NeedsProfile
 from keytrail.filters import Filter, Filters, check_targets, expired, load_filters, narrowed, read_filter
-from keytrail.pack import Pack, lent, rewired
+from keytrail.pack import Pack
 from keytrail.profile import Profile, load_profile
 from keytrail.site_filters import apply_profile, site_filters
 
@@ -74,14 +74,13 @@ def narrow_pack(pack: Pack, names: Sequence[str], site: Path | None, folder: Pat
         found.filters = [one for one in read.filters if str(one.rule.path) not in bad]
         idle = [one.stem for one in found.filters if not any(map(one.applies_to, pack.rules))]
         found.notes += [f"the filter {stem} is for none of these rules" for stem in idle]
-        pack.rules[:] = rewired(pack.rules, lambda rules: narrowed(rules, found.filters))
+        pack.rules[:] = narrowed(pack.rules, found.filters)
     elif folder is not None and pack.filters:
         count = len(pack.filters)
         found.notes.append(f"{count} filters among the rules are not applied; turn them on with --filter")
     found.read_profile(site, pack, folder)
-    profile = found.profile
-    if profile is not None:
-        pack.rules[:] = rewired(lent(pack.rules), lambda rules: apply_profile(rules, profile))
+    if found.profile is not None:
+        pack.rules[:] = apply_profile(pack.rules, found.profile)
     return found
 
 

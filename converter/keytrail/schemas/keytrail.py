@@ -92,7 +92,38 @@ REQUEST = (
     "kmsKeyId",
     "bucketName",
     "key",
+    "LifecycleConfiguration.Rule.Expiration.Date",
+    "LifecycleConfiguration.Rule.Expiration.Days",
+    "LifecycleConfiguration.Rule.NoncurrentVersionExpiration.NoncurrentDays",
+    "PublicAccessBlockConfiguration.BlockPublicAcls",
+    "PublicAccessBlockConfiguration.BlockPublicPolicy",
+    "PublicAccessBlockConfiguration.IgnorePublicAcls",
+    "PublicAccessBlockConfiguration.RestrictPublicBuckets",
+    "ServerSideEncryptionConfiguration.Rule.BlockedEncryptionTypes.EncryptionType",
+    "ServerSideEncryptionConfiguration.Rules.BlockedEncryptionTypes.EncryptionType",
+    "VersioningConfiguration.Status",
+    "advancedEventSelectors.fieldSelectors.equals",
+    "advancedEventSelectors.fieldSelectors.field",
+    "advancedEventSelectors.fieldSelectors.notEquals",
+    "bypassPolicyLockoutSafetyCheck",
+    "destinationEncryptionContext.aws:cloudtrail:arn",
+    "destinationEncryptionContext.aws:s3:arn",
+    "enableLogFileValidation",
+    "eventSelectors.excludeManagementEventSources",
+    "eventSelectors.includeManagementEvents",
+    "eventSelectors.readWriteType",
+    "includeGlobalServiceEvents",
+    "isMultiRegionTrail",
+    "origin",
+    "x-amz-server-side-encryption-customer-algorithm",
 )
+RESPONSE = (
+    "includeGlobalServiceEvents",
+    "isMultiRegionTrail",
+    "kmsKeyId",
+    "logFileValidationEnabled",
+)
+ADDITIONAL = ("SSEApplied",)
 
 
 def _properties(names: tuple[str, ...], spec: Mapping[str, Any] = KEYWORD) -> dict[str, Any]:
@@ -119,6 +150,8 @@ BODY: dict[str, Any] = {
         },
     },
 }
+BODY["mappings"]["properties"]["responseElements"]["properties"] = _properties(RESPONSE)
+BODY["mappings"]["properties"]["additionalEventData"]["properties"] = _properties(ADDITIONAL)
 BODY["mappings"]["properties"]["requestParameters"]["properties"] = {
     **_properties(REQUEST),
     "pendingWindowInDays": NUMBER,
@@ -152,7 +185,7 @@ def _clean(node: Any) -> Any:
         return {_clean_key(str(key)): _clean(value) for key, value in node.items()}
     if isinstance(node, list):
         return [_clean(element) for element in node]
-    return int(node) if isinstance(node, float) and node.is_integer() else node
+    return node
 
 
 def _clean_key(key: str) -> str:

@@ -93,7 +93,7 @@ def read_cluster(cluster: Cluster, pattern: str) -> dict[str, Body]:
         settings = cluster.client.indices.get_settings(index=pattern, flat_settings=True)
     if not mappings.body:
         raise UsageError(f"no index matches {pattern!r}", hint="GET _cat/indices lists what there is")
-    return {name: {**found, "settings": settings[name]["settings"]} for name, found in mappings.body.items()}
+    return {name: {**mappings[name], "settings": settings[name]["settings"]} for name in sorted(mappings.body)}
 
 
 def read_file(path: Path) -> dict[str, Body]:

@@ -29,7 +29,8 @@ TEXTS: dict[str, tuple[str, ...]] = {
     "resources.": ("ARN", "ARNPrefix", "accountId", "type"),
     "tlsDetails.": keytrail.TLS,
     "requestParameters.": (
-        *keytrail.REQUEST,
+        *("keyId", "policy", "policyName", "granteePrincipal", "operations", "name", "s3BucketName", "kmsKeyId"),
+        *("bucketName", "key"),
         *(f"{context}.{key}" for context in _CONTEXTS for key in ("aws:cloudtrail:arn", "aws:s3:arn")),
         *("aliasName", "targetKeyId", "destinationKeyId", "origin", "trailName"),
         *("eventSelectors.readWriteType", "eventSelectors.excludeManagementEventSources"),
