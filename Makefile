@@ -28,7 +28,7 @@ lint: $(VENV)/.test
 docs: $(VENV)/.demo
 	@$(BIN)/python -m docs.generate
 
-PAIRS = from keytrail.convert import TARGETS; from keytrail.schemas import SCHEMAS; \
+PAIRS = from keytrail.targets import TARGETS; from keytrail.schemas import SCHEMAS; \
 	print(*(f"{target}/{schema}" for target in TARGETS for schema in SCHEMAS))
 
 # Exit code 1 only says that a rule is refused, which is written down like a query.

@@ -20,7 +20,7 @@ from keytrail.convert import convert
 from keytrail.data import packaged
 from keytrail.pack import load_rules
 from keytrail.schemas import get_schema
-from sigma.backends.elasticsearch import LuceneBackend
+from sigma.backends.elasticsearch.elasticsearch_lucene import LuceneBackend
 
 RUNS = 7
 

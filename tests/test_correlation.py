@@ -14,7 +14,6 @@ from keytrail.correlation_yaml import read
 from keytrail.data import packaged
 from keytrail.errors import RuleError
 from keytrail.pack import Pack, load_rules, rewired
-from sequences import RULES, correlations, readable
 from sigma.collection import SigmaCollection
 from sigma.correlations import (
     CorrelationConditionAND,
@@ -24,6 +23,8 @@ from sigma.correlations import (
     SigmaCorrelationRule,
     SigmaRuleReference,
 )
+
+from tests.sequences import RULES, correlations, readable
 
 COUNT: dict[str, Any] = {"type": "event_count", "rules": ["a"], "group-by": ["x"], "timespan": "10m"}
 ORDER: dict[str, Any] = {"type": "temporal_ordered", "rules": ["a", "b"], "timespan": "1h"}

@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-from keytrail.convert import TARGETS, convert
+from keytrail.convert import convert
 from keytrail.pack import Rule, load_rules
 from keytrail.schemas import SCHEMAS
+from keytrail.targets import TARGETS
 
 ROOT = Path(__file__).parents[1]
 QUERIES = ROOT / "fixtures" / "queries"

@@ -57,7 +57,8 @@ OTHER_KINDS = (
 
 @pytest.mark.parametrize("kind", OTHER_KINDS)
 def test_a_kind_of_query_that_is_not_implemented_is_a_named_error(kind: str) -> None:
-    for inner in ({}, {"k": "a"}, {"k": {"value": "a"}}, {"query": {"match_all": {}}}, {"filter": {"match_all": {}}}):
+    inners: tuple[dict[str, Any], ...] = ({}, {"k": "a"}, {"k": {"value": "a"}}, {"query": {"match_all": {}}})
+    for inner in inners:
         with pytest.raises(UnsupportedQuery, match="no query"):
             compile_query({kind: inner}, MAPPING)
         with pytest.raises(UnsupportedQuery, match="no query"):
@@ -339,7 +340,7 @@ def _expression(chance: random.Random, depth: int) -> str:
     if depth == 0 or kind < 0.35:
         atom = chance.choice([*"abcdéüж😀...", "[aA]", "[a-z]", "[0-9]", "[éÉ]", "[^a]", r"[^\{\}]", "[^é]", "[^\n]"])
         counts = ("*", "+", "?", "{2}", "{5}", "{12}", "{60}", "{200}", "{0,6}", "{1,30}", "{2,100}", "", "", "")
-        return atom + chance.choice(counts)
+        return f"{atom}{chance.choice(counts)}"
     if kind < 0.7:
         return "".join(_expression(chance, depth - 1) for _ in range(chance.randint(2, 4)))
     if kind < 0.88:

@@ -514,7 +514,13 @@ def test_odd_records_are_no_stumbling_block() -> None:
     assert len(found.trails) == 1
 
 
-@pytest.mark.parametrize("arguments", [("--account", "12"), ("--expires", "soon")])
+def test_what_the_site_turns_on_is_written_under_its_own_name(tmp_path: Path) -> None:
+    keytrail("profile", FIXTURES / "site.yml", "--as-filters", tmp_path)
+    written_ = yaml.safe_load((tmp_path / "aws_config_recorder.yml").read_text())
+    assert written_["keytrail"]["owner"] == "security team"
+
+
+@pytest.mark.parametrize("arguments", [("--account", "12"), ("--expires", "soon"), ("--name", "/etc")])
 def test_wrong_options_are_named(arguments: tuple[str, str]) -> None:
     result = keytrail("profile", FIXTURES / "sample", *arguments)
     assert result.exit_code == 2

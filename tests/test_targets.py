@@ -91,7 +91,7 @@ def test_lucene(key: str, value: Any, wanted: str) -> None:
     ("key", "value", "reason"),
     [
         ("flat.k", "a long value", "case cannot be ignored on a key of a flattened field"),
-        ("x*", "7", "the asterisk makes a pattern of the field's name"),
+        ("x*", "7", "cannot be a field's name here"),
         ("kw|contains", "a long value " * 30, "characters"),
         ("kw|re", "a.{20}b", "complex"),
         ("kw|contains", "a" + "?" * 20 + "b", "complex"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from keytrail.cluster import Cluster
-from keytrail.convert import TARGETS
+from keytrail.targets import TARGETS
 
 from tests.triples import Embedded, Engine, Node, Run, run, smaller
 

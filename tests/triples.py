@@ -24,12 +24,13 @@ import hypothesis
 import yaml
 from keytrail import reference
 from keytrail.cluster import Cluster, named_errors, real_elasticsearch
-from keytrail.convert import TARGETS, Conversion, convert
+from keytrail.convert import Conversion, convert
 from keytrail.engine import compile_query
 from keytrail.errors import ClusterError, KeytrailError, RuleError
 from keytrail.pack import Rule
 from keytrail.proof import holds
 from keytrail.schemas import Schema
+from keytrail.targets import TARGETS
 from keytrail.verdict import Strays
 
 from tests.worlds import World, worlds

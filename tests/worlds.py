@@ -178,7 +178,7 @@ def event_values(kind: str) -> st.SearchStrategy[Any]:
 
 def flattened_values(kind: str) -> st.SearchStrategy[Any]:
     """An object for a flattened field; its keys are those that rules ask for, and others."""
-    keys = st.sampled_from(("k", "aws:s3:arn", "x y", 'q"(u'))
+    keys = st.sampled_from(("k", "K", "aws:s3:arn", "x y", 'q"(u'))
     inner = st.dictionaries(keys, event_values(kind), max_size=2)
     some = st.one_of(event_values(kind), event_values(kind), inner, st.lists(inner, max_size=2))
     plain = st.dictionaries(keys, st.sampled_from(SHORT), max_size=2)

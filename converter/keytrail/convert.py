@@ -13,7 +13,7 @@ from keytrail.errors import KeytrailError, Refused, RuleError, UsageError
 from keytrail.filters import needs_profile, refusal
 from keytrail.pack import Rule
 from keytrail.schemas import Schema
-from keytrail.targets import TARGETS as TARGETS
+from keytrail.targets import TARGETS
 from keytrail.verdict import Condition, Query
 
 

@@ -194,6 +194,7 @@ def _never(why: str) -> Callable[[Condition, LiveSchema], Breach]:
 _BREACHES: dict[str, Callable[[Condition, LiveSchema], Breach]] = {
     "not_longer": _not_longer,
     "map_not_longer": _map_not_longer,
+    "learnt": _not_longer,
     "kept_whole": _kept_whole,
     "copied": _copied,
     "own_place": _own_place,
@@ -205,6 +206,7 @@ _BREACHES: dict[str, Callable[[Condition, LiveSchema], Breach]] = {
     "plain_truth": _never("the index holds true and false, and not what was written"),
     "plain_address": _never("the index holds the address, and not how it was written"),
     "no_object": _never("a flattened field is asked for a key's own values alone"),
+    "one_spelling": _never("a flattened field does not tell which keys it has"),
     "known_keys": _never("keys that the mapping does not list leave no trace in the index"),
     "not_empty": _never("the index holds no trace of an empty string"),
 }

@@ -93,7 +93,7 @@ class Rule:
 class Pack:
     """The rules that were found, and the errors of those that could not be read.
 
-    ``filters`` are the filter rules that lie among them: they change nothing until :mod:`keytrail.filters` applies them.
+    ``filters`` are the filter rules that lie among them: they change nothing until they are applied.
     """
 
     rules: list[Rule] = field(default_factory=list)
@@ -172,7 +172,7 @@ def _referred(rule: Rule, name: str, known: Mapping[str, Sequence[Rule]]) -> Rul
 
 
 def read_documents(paths: Iterable[Path]) -> tuple[list[Rule], list[KeytrailError]]:
-    """Return every Sigma document in files and folders, filters included, and the errors of those that cannot be read."""
+    """Return every Sigma document in files and folders, filters included, and the errors of the unreadable ones."""
     found: list[Rule] = []
     errors: list[KeytrailError] = []
     for path in _files(paths):
@@ -243,12 +243,9 @@ def _checked(path: Path, document: object, text: str, line: int) -> Rule:
     if not isinstance(document, Mapping):
         raise RuleError("a Sigma rule is a mapping", path=path, line=line)
     rule = Rule(path, document, text, line)
-    if "action" in document:
-        raise RuleError("rule collections (action) are not taken", path=path, line=rule.line_of("action"))
-    if "filter" in document:
-        return _checked_filter(rule)
-    if "correlation" in document:
-        return _checked_correlation(rule)
+    for name, check in _OTHERS.items():
+        if name in document:
+            return check(rule)
     detection = document.get("detection")
     if not isinstance(detection, Mapping) or "condition" not in detection:
         raise RuleError("no detection with a condition", path=path, line=rule.line_of("detection"))
@@ -272,6 +269,10 @@ def _checked(path: Path, document: object, text: str, line: int) -> Rule:
     return rule
 
 
+def _refuse_action(rule: Rule) -> Rule:
+    raise RuleError("rule collections (action) are not taken", path=rule.path, line=rule.line_of("action"))
+
+
 def _checked_filter(rule: Rule) -> Rule:
     """Only what pySigma would multiply: :mod:`keytrail.filters` checks the rest."""
     try:
@@ -293,6 +294,13 @@ def _checked_correlation(rule: Rule) -> Rule:
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
+
+# Documents that are no rules about single events, and who checks them.
+_OTHERS: dict[str, Callable[[Rule], Rule]] = {
+    "action": _refuse_action,
+    "filter": _checked_filter,
+    "correlation": _checked_correlation,
+}
 
 # How a value must be written that YAML 1.1 takes for no string: 012345670123 is no account number to it, 12:30 is 750.
 _LOOKS = {

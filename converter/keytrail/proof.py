@@ -151,9 +151,7 @@ def prove(
     progress: Callable[[str], None] = lambda text: None,
     claims: bool = True,
 ) -> Report:
-    """Check the rules' own cases (unless not ``claims``), then every rule over the whole corpus in every schema on every
-    engine.
-    """
+    """Check the rules' own cases (where ``claims`` says so), then every rule over the corpus in each schema and engine."""
     report = Report()
     rules = [rule for rule in rules if rule.kind == "rule"]  # correlations: correlation_proof
     if not rules:

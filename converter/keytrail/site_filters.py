@@ -105,7 +105,15 @@ def _turned_on(profile: Profile, name: str, exclusion: Exclusion) -> Filter:
     if not found:
         raise ProfileError(f"there is no filter {name!r} to turn on", path=profile.path, line=profile.line("filters"))
     place = (profile.path, profile.line("filters"))
-    return replace(found[0], owner=exclusion.owner, reason=exclusion.reason, expires=exclusion.expires, place=place)
+    document = {**found[0].rule.document, "keytrail": exclusion.as_dict()}
+    return replace(
+        found[0],
+        rule=replace(found[0].rule, document=document),
+        owner=exclusion.owner,
+        reason=exclusion.reason,
+        expires=exclusion.expires,
+        place=place,
+    )
 
 
 # -- scope --------------------------------------------------------------------------------------------------------

@@ -21,9 +21,10 @@ from keytrail.commands._common import (
 )
 from keytrail.commands._narrowing import FILTERS, SITE, narrow_pack
 from keytrail.commands._schemas import INDEX, MAPPING_FROM, SCHEMA, chosen
-from keytrail.convert import TARGETS, convert
+from keytrail.convert import convert
 from keytrail.files import write_text
 from keytrail.schemas import Schema
+from keytrail.targets import TARGETS
 
 
 @click.command(

@@ -42,14 +42,14 @@ def command(rule: str, event: str, filters: tuple[str, ...], site: Path | None, 
                 f"note: without a site profile (--site) {one.stem} says nothing: this is what it builds on", err=True
             )
     reader = Reader([event])
-    found = [explain(one, record.record) for one in pack.rules for record in reader]
+    explanations = [explain(rule, record.record) for rule in pack.rules for record in reader]
     for error in (*pack.errors, *reader.bad):
         complain(error)
     if style == "json":
-        print_json([one.as_dict() for one in found])
+        print_json([made.as_dict() for made in explanations])
     else:
         out = render.console()
-        for one in found:
-            render.explanation_tree(one, lambda line: out.print(line, soft_wrap=True))
-    unread = bool(reader.bad_count or pack.errors or not found)
-    finish(BAD_INPUT if unread else FINE, FINE if any(one.matches for one in found) else DOES_NOT_HOLD)
+        for made in explanations:
+            render.explanation_tree(made, lambda line: out.print(line, soft_wrap=True))
+    unread = bool(reader.bad_count or pack.errors or not explanations)
+    finish(BAD_INPUT if unread else FINE, FINE if any(made.matches for made in explanations) else DOES_NOT_HOLD)

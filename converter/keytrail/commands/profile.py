@@ -15,7 +15,7 @@ from keytrail.files import write_text
 from keytrail.filters import expired, today
 from keytrail.learn import Learner
 from keytrail.learned import Heading, Judged, as_text, as_value, judge
-from keytrail.profile import load_profile
+from keytrail.profile import SCHEMA, load_profile
 from keytrail.records import Reader
 from keytrail.site_filters import as_yaml, site_filters
 
@@ -67,6 +67,8 @@ def command(
     if output is not None and output.exists() and not force:
         raise UsageError(f"{output} is there already", hint="--force writes over it")
     heading = Heading(name, owner, _day(expires))
+    if not re.fullmatch(SCHEMA["properties"]["site"]["pattern"], name) or not owner.strip():
+        raise UsageError(f"{name!r} is no name for a site" if owner.strip() else "the owner has no name")
     bad = [account for account in accounts if not re.fullmatch(r"[0-9]{12}", account)]
     if bad:
         raise UsageError(f"{bad[0]!r} is no account", hint="an account has 12 digits")
