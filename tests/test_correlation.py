@@ -260,7 +260,7 @@ def test_rules_that_are_changed_are_changed_for_their_correlations_too(tmp_path:
 
 def test_stock_pysigma_reads_the_packs_correlations_with_their_rules() -> None:
     found = load_rules([packaged("rules")])
-    paths = [str(rule.path) for rule in found.rules]
+    paths: list[str | Path] = [rule.path for rule in found.rules]
     rules = SigmaCollection.load_ruleset(paths).rules
     theirs = [rule for rule in rules if isinstance(rule, SigmaCorrelationRule)]
     assert len(theirs) == sum(rule.kind == "correlation" for rule in found.rules) >= 11

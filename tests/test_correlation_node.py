@@ -165,6 +165,16 @@ def test_without_a_range_the_whole_index_is_searched(cluster: Cluster) -> None:
     assert (one.start, one.end) == (START + 1, START + 1999)
 
 
+def test_an_index_without_source_is_a_named_error_and_not_silence(cluster: Cluster) -> None:
+    records = [event(n, n * 1000, "x") for n in range(3)]
+    sequence = given_by(COUNT, records)
+    body = {**KEYTRAIL.body, "mappings": {**KEYTRAIL.body["mappings"], "_source": {"enabled": False}}}
+    with cluster.temporary_index(body) as index:
+        cluster.load(index, ((str(n), KEYTRAIL.document(record)) for n, record in enumerate(records)))
+        with pytest.raises(ClusterError, match="_source"):
+            found_in(cluster, index, conversion(sequence, KEYTRAIL), sequence)
+
+
 def test_a_search_that_the_server_refuses_is_a_named_error(cluster: Cluster) -> None:
     sequence = given_by({**COUNT, "group-by": [KEY]}, [])
     made = conversion(sequence, KEYTRAIL)

@@ -1,9 +1,8 @@
-"""The site profile: its file and errors, the filters that it becomes, and how it is learned from logs."""
+"""The site profile: its file and errors, and the filters that it becomes."""
 
 from __future__ import annotations
 
 import copy
-import gzip
 import json
 import subprocess
 import sys
@@ -22,15 +21,10 @@ from keytrail.convert import convert
 from keytrail.data import packaged
 from keytrail.errors import ProfileError
 from keytrail.filters import load_filters, needs_profile
-from keytrail.learn import MOST_LISTED, Learner
-from keytrail.learned import judge
 from keytrail.pack import load_rules
 from keytrail.profile import SCHEMA, load_profile, problems
 from keytrail.schemas import get_schema
 from keytrail.site_filters import apply_profile, site_filters
-
-from benchmarks.quiet_month import month
-from fixtures import make_sample as sample
 
 FIXTURES = packaged("fixtures")
 RULES = [rule for rule in load_rules([packaged("rules")]).rules if "detection" in rule.document]
@@ -314,214 +308,7 @@ def test_test_proves_the_narrowed_rules_as_well() -> None:
     assert "key_deleted@example" in result.stdout
 
 
-# -- learned ------------------------------------------------------------------------------------------------------
-
-
-def learned(records: Iterable[dict[str, Any]], accounts: Iterable[str] = ()) -> Any:
-    learner = Learner(list(accounts))
-    for record in records:
-        learner.take(record)
-    return judge(learner)
-
-
-@pytest.fixture(scope="module")
-def days() -> list[dict[str, Any]]:
-    """Eight days in which nothing happens; two of three events of them will do."""
-    return [event for number, event in enumerate(month(8)) if event["eventName"] == "UpdateTrail" or number % 3 < 2]
-
-
-@pytest.fixture(scope="module")
-def quiet(days: list[dict[str, Any]]) -> Any:
-    """What is learned from them."""
-    return learned(days)
-
-
-def test_a_quiet_time_gives_the_trail_its_key_and_its_readers(days: list[dict[str, Any]], quiet: Any) -> None:
-    found = quiet
-    sealed = [event for event in days if event["eventName"] == "GenerateDataKey"]
-    trail = next(iter(found.trails.values()))
-    assert (trail["arn"], trail["bucket"]) == (sample.TRAIL, sample.BUCKET)
-    assert [key["arn"] for key in trail["keys"]] == [sample.KEY]
-    assert trail["seen"]["events"] == len(sealed) > 1000
-    assert trail["seen"]["first"].startswith("2026-10-01T00:00")
-    assert [reader.get("role") or reader.get("user") for reader in found.readers] == [
-        "arn:aws:iam::111122223333:role/LogReader",
-        "arn:aws:iam::111122223333:user/cloudtrail-admin",
-    ]
-    assert {entry["what"] for entry in found.untrusted} == {"administrator"}
-
-
-def planted(base: dict[str, Any], who: dict[str, Any], **context: str) -> dict[str, Any]:
-    record = changed(base, userIdentity=who, eventID="planted")
-    record["requestParameters"]["encryptionContext"].update(context)
-    return record
-
-
-def test_a_forged_context_is_listed_apart_and_not_used(days: list[dict[str, Any]], quiet: Any) -> None:
-    where = {"aws:s3:arn": "arn:aws:s3:::mallorys-bucket/AWSLogs/111122223333/CloudTrail/x.json.gz"}
-    forged = planted(days[0], sample.user("mallory"), **where)
-    read = planted(days[1], sample.user("mallory") | {"invokedBy": "AWS Internal"}, **where)
-    found = learned([*days, forged, changed(read, eventID="2")])
-    assert found.trails == quiet.trails
-    said = [entry for entry in found.untrusted if entry["what"] == "context"]
-    assert {entry["by"] for entry in said} == {"arn:aws:iam::111122223333:user/mallory"}
-    assert {entry["bucket"] for entry in said} == {"mallorys-bucket"}
-    assert any("not made by CloudTrail" in entry["why"] for entry in said)
-    assert any("does not use together" in entry["why"] for entry in said)
-
-
-def test_a_reader_seen_once_or_in_one_night_is_not_trusted(days: list[dict[str, Any]]) -> None:
-    reads = [record for record in days if record["eventName"] == "Decrypt"][:40]
-    once = [planted(reads[0], sample.role("Once", "x") | {"invokedBy": "AWS Internal"})]
-    night = [
-        changed(planted(read, sample.role("Night", "x") | {"invokedBy": "AWS Internal"}), eventID=str(number))
-        for number, read in enumerate(reads)
-    ]
-    root = [
-        changed(record, userIdentity={"type": "Root", "accountId": "111122223333", "invokedBy": "AWS Internal"})
-        for record in reads
-    ]
-    found = learned([*days, *once, *night, *[{**record, "eventID": f"r{n}"} for n, record in enumerate(root)]])
-    why = {str(entry.get("role") or entry.get("principal")): entry["why"] for entry in found.untrusted}
-    assert why["arn:aws:iam::111122223333:role/Once"] == "seen once"
-    assert "1 day only" in why["arn:aws:iam::111122223333:role/Night"]
-    assert "neither a role nor a user" in why["Root 111122223333"]
-    assert len(found.readers) == 2
-
-
-def delivered(number: int, key: str, trail: str = sample.TRAIL) -> dict[str, Any]:
-    name = sample.log_file(sample.REGION, sample.at("08:15:00", number))
-    record = changed(sample.seal(sample.at("08:15:00", number), name), eventID=f"delivered {number} {key} {trail}")
-    record["resources"] = [{"ARN": key}]
-    record["requestParameters"]["encryptionContext"]["aws:cloudtrail:arn"] = trail
-    return record
-
-
-def test_another_key_a_foreign_key_and_a_foreign_trail_are_not_trusted(days: list[dict[str, Any]], quiet: Any) -> None:
-    another = sample.KEY.replace("1234abcd", "deadbeef")
-    foreign = another.replace(sample.ACCOUNT, sample.STRANGER)
-    trail = sample.TRAIL.replace(sample.ACCOUNT, sample.STRANGER)
-    events = [
-        *(delivered(number, another) for number in range(12)),
-        delivered(0, foreign),
-        delivered(0, sample.KEY, trail),
-    ]
-    found = learned([*days, *events])
-    assert found.trails == quiet.trails
-    why = {(entry.get("key"), entry.get("trail")): entry["why"] for entry in found.untrusted}
-    assert "another key" in why[another, sample.TRAIL]
-    assert sample.STRANGER in why[foreign, sample.TRAIL]
-    assert "the trail is of account" in why[sample.KEY, trail]
-    trusting = learned([*days, delivered(0, sample.KEY, trail)], accounts=[sample.STRANGER])
-    assert trail in {shape["arn"] for shape in trusting.trails.values()}
-
-
-def test_what_a_trail_was_set_to_is_believed_only_when_deliveries_confirm_it(
-    days: list[dict[str, Any]], quiet: Any
-) -> None:
-    update = json.loads((FIXTURES / "events" / "update_trail_bucket.json").read_text())
-    found = learned([*days, update])
-    assert found.trails == quiet.trails
-    assert [entry for entry in found.untrusted if entry.get("event") == "UpdateTrail" and "no delivery" in entry["why"]]
-
-
-def test_the_same_event_twice_counts_once(days: list[dict[str, Any]], quiet: Any) -> None:
-    assert learned([*days, *days]).trails == quiet.trails
-
-
-def test_the_documented_forms_of_2015_are_learned() -> None:
-    names = ("documented_configure_trail", "documented_deliver_log_file", "documented_read_log_file")
-    found = learned(json.loads((FIXTURES / "events" / f"{name}.json").read_text()) for name in names)
-    trail = next(iter(found.trails.values()))
-    assert trail["bucket"] == "example-bucket-for-CT-logs"
-    assert trail["seen"]["events"] == 2
-    assert [entry["why"] for entry in found.untrusted] == ["seen once"]
-
-
-def test_a_flood_of_planted_things_hides_nothing_of_another_kind(days: list[dict[str, Any]]) -> None:
-    flood = [changed(planted(days[0], sample.user(f"u{number}")), eventID=f"flood {number}") for number in range(300)]
-    learner = Learner()
-    for record in (*days, *flood):
-        learner.take(record)
-    assert len(judge(learner).untrusted) > 300
-    whole = keytrail_profile([*days, *flood])
-    kinds = [entry["what"] for entry in whole["untrusted"]]
-    assert kinds.count("context") == MOST_LISTED + 1
-    assert "administrator" in kinds
-
-
-def keytrail_profile(records: list[dict[str, Any]]) -> Any:
-    data = json.dumps({"Records": records}).encode()
-    done = subprocess.run(
-        [sys.executable, "-m", "keytrail", "profile", "-"], input=data, capture_output=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return yaml.safe_load(done.stdout)
-
-
-def test_the_profile_of_the_sample_can_be_used_at_once(tmp_path: Path) -> None:
-    path = tmp_path / "site.yml"
-    result = keytrail("profile", FIXTURES / "sample", "-o", path)
-    assert result.exit_code == 0, result.stderr
-    value = yaml.safe_load(path.read_text())
-    assert value["trails"][0]["seen"]["events"] == 40
-    assert value["learned"]["records"] == 235
-    assert {entry["what"] for entry in value["untrusted"]} == {"reader", "context", "trail", "administrator"}
-    assert not problems(path)
-    hunted = keytrail("hunt", FIXTURES / "sample", "--site", path, "--format", "json")
-    assert hunted.exit_code == 0, hunted.stderr
-    counts = json.loads(hunted.stdout)["counts"]
-    assert counts[PLAIN["log_read_by_unlisted_reader"].id] == 1
-    assert counts[PLAIN["trail_key_disabled"].id] == 1
-    again = keytrail("profile", FIXTURES / "sample", "-o", path)
-    assert again.exit_code == 2
-    assert "--force" in again.stderr
-    assert keytrail("profile", FIXTURES / "sample", "-o", path, "--force", "--owner", "soc").exit_code == 0
-    assert load_profile(path).owner == "soc"
-
-
-def test_text_from_a_log_cannot_become_yaml_or_reach_the_terminal(tmp_path: Path) -> None:
-    evil = "x\nreaders: [{user: 'arn:aws:iam::111122223333:user/mallory'}] # \x1b[31m\u202e"
-    record = planted(DELIVER, {"type": "IAMUser", "arn": evil, "accountId": evil}, **{"aws:s3:arn": evil})
-    log = tmp_path / "log.json"
-    log.write_text(json.dumps({"Records": [DELIVER, record]}))
-    result = keytrail("profile", log)
-    assert result.exit_code == 0, result.stderr
-    assert "readers: []" in result.stdout
-    assert result.stdout.isascii()
-    assert "\x1b" not in result.stdout
-    assert yaml.safe_load(result.stdout)["readers"] == []
-
-
-def test_nothing_to_learn_is_said_and_writes_nothing(tmp_path: Path) -> None:
-    log = tmp_path / "log.json.gz"
-    log.write_bytes(gzip.compress(json.dumps({"Records": [DISABLE]}).encode()))
-    result = keytrail("profile", log, "-o", tmp_path / "site.yml")
-    assert result.exit_code == 1
-    assert "no trail can be learned" in result.stderr
-    assert not (tmp_path / "site.yml").exists()
-
-
-def test_odd_records_are_no_stumbling_block() -> None:
-    odd = [
-        changed(DELIVER, requestParameters={"encryptionContext": {"aws:cloudtrail:arn": [1], "aws:s3:arn": {"a": 1}}}),
-        changed(DELIVER, userIdentity=None),
-        changed(DELIVER, userIdentity={"type": 5, "sessionContext": "x"}, eventName="Decrypt"),
-        changed(DELIVER, resources="x", eventID=7, eventTime=None, recipientAccountId=5),
-        changed(DELIVER, eventSource="cloudtrail.amazonaws.com", eventName="UpdateTrail", responseElements=[]),
-    ]
-    found = learned([DELIVER, *odd])
-    assert len(found.trails) == 1
-
-
 def test_what_the_site_turns_on_is_written_under_its_own_name(tmp_path: Path) -> None:
     keytrail("profile", FIXTURES / "site.yml", "--as-filters", tmp_path)
     written_ = yaml.safe_load((tmp_path / "aws_config_recorder.yml").read_text())
     assert written_["keytrail"]["owner"] == "security team"
-
-
-@pytest.mark.parametrize("arguments", [("--account", "12"), ("--expires", "soon"), ("--name", "/etc")])
-def test_wrong_options_are_named(arguments: tuple[str, str]) -> None:
-    result = keytrail("profile", FIXTURES / "sample", *arguments)
-    assert result.exit_code == 2
-    assert arguments[1] in result.stderr

@@ -93,8 +93,8 @@ def test_the_validators_find_nothing(offline: None) -> None:
     validators = [made for name, made in found.items() if not any(part in name.lower() for part in LEFT_OUT)]
     assert len(validators) > 50
     validator = SigmaValidator(validators)
-    rules: list[Any] = SigmaCollection.load_ruleset([str(rule.path) for rule in SINGLE]).rules
-    assert len(rules) == len(SINGLE)
+    rules: list[Any] = SigmaCollection.load_ruleset([str(rule.path) for rule in PACK.rules]).rules
+    assert len(rules) == len(PACK.rules)
     issues = [issue for rule in rules for issue in validator.validate_rule(rule)] + list(validator.finalize())
     assert [str(issue) for issue in issues if type(issue).__name__ not in ACCEPTED] == []
 

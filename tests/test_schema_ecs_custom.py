@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from keytrail import paths
 from keytrail.cases import load_events
 from keytrail.cli import main
 from keytrail.cluster import Cluster
 from keytrail.convert import Conversion, convert
 from keytrail.pack import Rule
 from keytrail.proof import holds
-from keytrail.schemas import ecs, ecs_custom
+from keytrail.schemas import ecs, ecs_custom, java
 
 ROOT = Path(__file__).parents[1]
 EVENTS = load_events(ROOT / "fixtures" / "events")
@@ -81,28 +82,44 @@ def condition_holds(condition: str, document: Any) -> bool:
 
 def run(pipeline: Mapping[str, Any], document: dict[str, Any]) -> dict[str, Any]:
     made = copy.deepcopy(document)
-    for processor in pipeline["processors"]:
-        (options,) = processor.values()
-        assert set(processor) == {"set"}
+    *setters, script = pipeline["processors"]
+    for processor in setters:
+        options = processor["set"]
         assert set(options) == {"description", "if", "field", "copy_from", "ignore_empty_value"}
         if not condition_holds(options["if"], made):
             continue
         value = at(made, options["copy_from"].split("."))
-        if value in (None, ""):
-            continue
-        place = made
-        *parents, last = options["field"].split(".")
-        for key in parents:
-            place = place.setdefault(key, {})
-        place[last] = copy.deepcopy(value)
+        if value not in (None, ""):
+            put(made, options["field"].split("."), value)
+    for field in script["script"]["params"]["fields"]:
+        found = paths.values(made, ".".join(field["from"]))
+        if found:
+            put(made, field["to"], list(map(java.text, found)))
     return made
+
+
+def put(made: dict[str, Any], path: list[str], value: Any) -> None:
+    *parents, last = path
+    for key in parents:
+        made = made.setdefault(key, {})
+    made[last] = copy.deepcopy(value)
 
 
 ODD: list[Any] = ["text", 5, True, None, [], ["x"], {}, {"a": "b"}, [{"a": "b"}], "-", ""]
 
 
 @pytest.mark.parametrize("odd", ODD, ids=repr)
-@pytest.mark.parametrize("path", ["", ".policy", ".encryptionContext", ".encryptionContext.aws:s3:arn"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "",
+        ".policy",
+        ".encryptionContext",
+        ".encryptionContext.aws:s3:arn",
+        ".operations",
+        ".eventSelectors.readWriteType",
+    ],
+)
 def test_the_pipeline_makes_the_document_that_the_schema_says_of_anything(path: str, odd: Any) -> None:
     record: Any = odd
     for key in reversed(path.split(".")[1:]):
@@ -172,6 +189,18 @@ def test_what_a_flattened_field_cannot_answer_a_copy_can(key: str, value: str, c
 def test_the_condition_that_a_field_was_copied(parameters: dict[str, Any], copied: bool) -> None:
     condition = next(part for part in converted(f"{POLICY}|contains", "x").conditions if part.kind == "copied")
     assert holds(condition, SCHEMA, {"requestParameters": parameters}) is copied
+
+
+def test_values_in_lists_are_gathered() -> None:
+    selectors = [{"readWriteType": "All"}, {"readWriteType": ["ReadOnly", {"odd": 1}]}, "odd", {"other": "x"}]
+    made = ecs_custom.document({"requestParameters": {"eventSelectors": selectors, "operations": "Decrypt"}})
+    request = made["keytrail"]["request"]
+    assert request == {"event_selectors": {"read_write_type": ["All", "ReadOnly"]}, "operations": ["Decrypt"]}
+
+
+@pytest.mark.parametrize("rule_field", [name for name in ecs_custom.TARGETS if name.startswith(ecs_custom.IN_LISTS)])
+def test_what_lies_in_lists_can_be_asked_under_not(rule_field: str) -> None:
+    assert converted(rule_field, "x", "not one").verdict == "exact if"
 
 
 def test_a_copy_goes_the_way_of_what_it_is_a_copy_of() -> None:

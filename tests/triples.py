@@ -27,6 +27,7 @@ from keytrail.cluster import Cluster, named_errors, real_elasticsearch
 from keytrail.convert import Conversion, convert
 from keytrail.engine import compile_query
 from keytrail.errors import ClusterError, KeytrailError, RuleError
+from keytrail.lint import check_document
 from keytrail.pack import Rule
 from keytrail.proof import holds
 from keytrail.schemas import Schema
@@ -189,7 +190,7 @@ def _never(event: Mapping[str, Any]) -> bool:
 def _converted(world: World, schema: Schema, target: str, tally: Tally) -> dict[str, Conversion]:
     found = {}
     for number, source in enumerate(world.rules):
-        made = convert(Rule(Path(f"{number}.yml"), source, json.dumps(source)), schema, target)
+        made = _conversion(Rule(Path(f"{number}.yml"), source, json.dumps(source)), schema, target)
         tally.verdicts[target, made.verdict] += 1
         if made.error is not None:
             tally.refusals[target, _reason(made.error)] += 1
@@ -197,6 +198,14 @@ def _converted(world: World, schema: Schema, target: str, tally: Tally) -> dict[
             tally.conditions[target, kind] += 1
         found[str(number)] = made
     return found
+
+
+def _conversion(rule: Rule, schema: Schema, target: str) -> Conversion:
+    try:
+        check_document(rule.document["detection"])  # as a file of rules is checked when it is read
+    except RuleError as error:
+        return Conversion(rule, schema, None, error)
+    return convert(rule, schema, target)
 
 
 def _reason(error: KeytrailError) -> str:

@@ -15,7 +15,7 @@ from keytrail.errors import ClusterError
 from keytrail.schemas import Schema
 
 KEEP = "5m"
-AT_ONCE = 200  # groups in a request
+AT_ONCE = 100  # groups in a request; a node surely takes 1,024 clauses
 Counts = dict[Group, dict[int, dict[str, int]]]
 
 
@@ -80,7 +80,7 @@ class _Search:
         return Searched(int(found["min"]["value"]), int(found["max"]["value"]))
 
     def episodes(self, searched: Searched) -> Iterator[Episode]:
-        time = {"gte": searched.start, "lte": searched.end, "format": "epoch_millis"}
+        time = {"gte": searched.start, "lt": searched.end + 1, "format": "epoch_millis"}
         within = {"range": {self._schema.time: time}}
         sorter = Sorter()
         if self._correlation.rising:
@@ -131,7 +131,10 @@ class _Search:
         if stretches is not None:
             wanted.append(_any_of(stretches, searches["group_fields"], self._schema.time))
         for hit in self._hits({**searches["events"], "query": {"bool": {"filter": wanted}}}):
-            sorter.add(marker.marks(hit.get("_source", {}), f"{hit['_index']}/{hit['_id']}"))
+            if "_source" not in hit:
+                hint = "a correlation is decided on the events' own fields"
+                raise ClusterError(f"the index {hit['_index']} does not keep _source", hint=hint)
+            sorter.add(marker.marks(hit["_source"], f"{hit['_index']}/{hit['_id']}"))
 
     def _hits(self, body: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
         after: Mapping[str, Any] = {}

@@ -61,7 +61,7 @@ def answerable(node: Node, schema: Schema) -> Answer:
 
     Raises :class:`Refused`, as :func:`keytrail.typed.typed` does.
     """
-    question, conditions = typed(node, schema)
+    question, conditions = typed(node, schema, folds_keys=False)
     fitted, added = _fitted(question, schema, negated=False)
     clauses, depth = _size(fitted)
     if clauses > MOST_CLAUSES:

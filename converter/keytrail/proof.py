@@ -151,7 +151,7 @@ def prove(
     progress: Callable[[str], None] = lambda text: None,
     claims: bool = True,
 ) -> Report:
-    """Check the rules' own cases (where ``claims`` says so), then every rule over the corpus in each schema and engine."""
+    """Check the rules' own cases (if ``claims``), then every rule over the corpus in each schema and engine."""
     report = Report()
     rules = [rule for rule in rules if rule.kind == "rule"]  # correlations: correlation_proof
     if not rules:
@@ -258,15 +258,11 @@ def _known_keys(condition: Condition, schema: Schema, record: Mapping[str, Any])
     return any(exists(document, name) for name in known)
 
 
-def _is_text(node: object, path: str) -> bool:
-    for key in path.split("."):
-        node = node.get(key) if isinstance(node, Mapping) else node
-    return node is None or isinstance(node, str)
-
-
 _RECORD_CONDITIONS: dict[str, Callable[[Condition, Schema, Mapping[str, Any]], bool]] = {
     "taken": lambda condition, schema, record: schema.taken is None or schema.taken[1](record),
-    "copied": lambda condition, schema, record: _is_text(record, condition.field),
+    "copied": lambda condition, schema, record: (
+        not exists(record, condition.field) or exists(schema.document(record), condition.index_field)
+    ),
     "own_place": lambda condition, schema, record: schema.shared[condition.field][1](record),
     "kept": lambda condition, schema, record: (
         not schema.dropped & set(map(text, values_below(record, condition.field)))

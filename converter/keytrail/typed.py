@@ -125,17 +125,18 @@ Typed = Union[Primitive, AllOf, AnyOf, NoneOf]
 Answer = tuple[Typed, tuple[Condition, ...]]
 
 
-def typed(node: Node, schema: Schema, *, negated: bool = False) -> Answer:
+def typed(node: Node, schema: Schema, *, negated: bool = False, folds_keys: bool = True) -> Answer:
     """Return the questions that ``node`` becomes under ``schema``, and the conditions under which they are exact.
 
+    ``folds_keys`` says that the target, ignoring the case of a flattened value, ignores that of its key as well.
     Raises :class:`Refused` where the index cannot answer, and :class:`UnmappedField` where it has no such field.
     """
     if isinstance(node, Leaf):
-        return _leaf(node, schema, negated=negated)
+        return _leaf(node, schema, negated=negated, folds_keys=folds_keys)
     if isinstance(node, Not):
-        inner, conditions = typed(node.child, schema, negated=not negated)
+        inner, conditions = typed(node.child, schema, negated=not negated, folds_keys=folds_keys)
         return (inner.child if isinstance(inner, NoneOf) else NoneOf(inner)), conditions
-    answers = [typed(child, schema, negated=negated) for child in node.children]
+    answers = [typed(child, schema, negated=negated, folds_keys=folds_keys) for child in node.children]
     children = tuple(question for question, _ in answers)
     conditions = tuple(condition for _, found in answers for condition in found)
     return (AllOf if isinstance(node, And) else AnyOf)(children), conditions
@@ -148,7 +149,7 @@ def _check_name(leaf: Leaf) -> None:
         raise Refused(f"{leaf.rule_field!r} cannot be a field's name here", field=leaf.rule_field)
 
 
-def _leaf(leaf: Leaf, schema: Schema, *, negated: bool) -> Answer:
+def _leaf(leaf: Leaf, schema: Schema, *, negated: bool, folds_keys: bool) -> Answer:
     _check_name(leaf)
     found = schema.field(leaf.field)
     if found is None:
@@ -158,7 +159,7 @@ def _leaf(leaf: Leaf, schema: Schema, *, negated: bool) -> Answer:
         else:
             raise _unusable(leaf, schema)
     else:
-        question, conditions = _Asker(found, schema, leaf.rule_field).ask(leaf.test)
+        question, conditions = _Asker(found, schema, leaf.rule_field, folds_keys).ask(leaf.test)
     if negated:
         conditions = tuple(_turned(condition, leaf) for condition in conditions)
     return question, conditions
@@ -231,7 +232,8 @@ def _is_anything(pattern: Pattern) -> bool:
 class _Asker:
     """Turns a test of one field into primitives."""
 
-    def __init__(self, found: FieldType, schema: Schema, rule_field: str) -> None:
+    def __init__(self, found: FieldType, schema: Schema, rule_field: str, folds_keys: bool = True) -> None:
+        self.folds_keys = folds_keys
         self.field = found
         self.schema = schema
         self.rule_field = rule_field
@@ -274,12 +276,10 @@ class _Asker:
         return (self._condition("first_value", text, Strays.MISSES),)
 
     def _copied(self, question: Typed) -> tuple[Condition, ...]:
-        """A copy that a site's own pipeline makes is there for texts alone, and from the day of that pipeline on."""
+        """A copy that a site's own pipeline makes is there from the day of that pipeline on, and not of an object."""
         if self.field.name not in self.schema.copies or question == Nothing():
             return ()
-        text = (
-            "the site's own pipeline has copied the field (it copies texts alone, and older documents have no copies)"
-        )
+        text = "the site's own pipeline has copied the field (older documents have no copies, nor has an object)"
         who = "nobody but the site, which may lack the pipeline"
         return (Condition("copied", self.rule_field, self.field.name, text, who, Strays.MISSES),)
 
@@ -318,7 +318,7 @@ class _Asker:
     def _one_spelling(self, test: Pattern) -> tuple[Condition, ...]:
         """Ignoring the case of a value, Elasticsearch ignores that of its key in the flattened field as well."""
         letters = any(part.lower() != part.upper() for part in test.parts if isinstance(part, str))
-        if self.field.root is None or test.cased or not letters:
+        if not self.folds_keys or self.field.root is None or test.cased or not letters:
             return ()
         text = "has no neighbour whose name differs in case alone"
         return (self._condition("one_spelling", text, Strays.ADDS),)

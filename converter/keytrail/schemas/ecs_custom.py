@@ -4,16 +4,17 @@ Elastic's AWS integration has two extension points that its updates leave alone:
 ``logs-aws.cloudtrail@custom``, which runs after its own, and the component template of the same name. With the two
 documents that :func:`pipeline` and :func:`component_template` return, wildcards, regular expressions and negations
 work on the fields of :data:`COPIED`. The pipeline's source is the flattened copy, because the record itself is gone by
-then: where the integration leaves that out, from 32,766 characters on, there is nothing to copy.
+then: where the integration leaves that out, from 32,766 characters on, there is nothing to copy. A text is copied by a
+``set`` processor; values in lists, which that cannot reach, by one short script.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from keytrail.schemas import ecs
+from keytrail.schemas import ecs, java
 from keytrail.schemas.base import Schema
 
 NAME = "logs-aws.cloudtrail@custom"
@@ -37,8 +38,46 @@ COPIED: dict[str, str] = {
         "request.destination_encryption_context.cloudtrail_arn"
     ),
     "requestParameters.destinationEncryptionContext.aws:s3:arn": "request.destination_encryption_context.s3_arn",
+    "requestParameters.operations": "request.operations",
+    "requestParameters.eventSelectors.readWriteType": "request.event_selectors.read_write_type",
+    "requestParameters.eventSelectors.includeManagementEvents": "request.event_selectors.include_management_events",
+    "requestParameters.eventSelectors.excludeManagementEventSources": (
+        "request.event_selectors.exclude_management_event_sources"
+    ),
+    "requestParameters.advancedEventSelectors.fieldSelectors.field": "request.advanced_event_selectors.field",
+    "requestParameters.advancedEventSelectors.fieldSelectors.equals": "request.advanced_event_selectors.equals",
+    "requestParameters.advancedEventSelectors.fieldSelectors.notEquals": "request.advanced_event_selectors.not_equals",
     "responseElements.kmsKeyId": "response.kms_key_id",
 }
+IN_LISTS = (
+    "requestParameters.operations",
+    "requestParameters.eventSelectors.",
+    "requestParameters.advancedEventSelectors.",
+)
+SCRIPT = """\
+void gather(def node, List keys, int at, List found) {
+  if (node instanceof List) {
+    for (def one : node) { gather(one, keys, at, found); }
+  } else if (at < keys.size()) {
+    if (node instanceof Map) { gather(node.get(keys.get(at)), keys, at + 1, found); }
+  } else if (node instanceof String || node instanceof Number || node instanceof Boolean) {
+    found.add(node.toString());
+  }
+}
+for (def field : params.fields) {
+  List found = new ArrayList();
+  gather(ctx, field.from, 0, found);
+  if (found.size() > 0) {
+    def place = ctx;
+    int last = field.to.size() - 1;
+    for (int at = 0; at < last; at++) {
+      if (!(place.get(field.to.get(at)) instanceof Map)) { place.put(field.to.get(at), new HashMap()); }
+      place = place.get(field.to.get(at));
+    }
+    place.put(field.to.get(last), found);
+  }
+}
+"""
 # A flattened leaf has as many bytes at most, its path among them: no document is refused for the sake of a copy.
 KEYWORD: dict[str, Any] = {"type": "keyword", "ignore_above": ecs.TERM_LIMIT}
 TARGETS = {rule_field: f"{ROOT}.{target}" for rule_field, target in COPIED.items()}
@@ -48,7 +87,14 @@ def pipeline() -> dict[str, Any]:
     """Return what ``PUT _ingest/pipeline/logs-aws.cloudtrail@custom`` takes."""
     return {
         "description": "Keytrail: keywords beside the flattened objects, so that rules can look inside their values",
-        "processors": [_processor(rule_field, target) for rule_field, target in TARGETS.items()],
+        "processors": [
+            *(
+                _set(rule_field, target)
+                for rule_field, target in TARGETS.items()
+                if not rule_field.startswith(IN_LISTS)
+            ),
+            _script({name: target for name, target in TARGETS.items() if name.startswith(IN_LISTS)}),
+        ],
     }
 
 
@@ -57,7 +103,13 @@ def component_template() -> dict[str, Any]:
     return {"template": {"mappings": {"properties": _properties()}}}
 
 
-def _processor(rule_field: str, target: str) -> dict[str, Any]:
+def _script(targets: Mapping[str, str]) -> dict[str, Any]:
+    fields = [{"from": _source(name).split("."), "to": target.split(".")} for name, target in targets.items()]
+    description = "the values of fields that are lists or lie in lists"
+    return {"script": {"description": description, "lang": "painless", "params": {"fields": fields}, "source": SCRIPT}}
+
+
+def _set(rule_field: str, target: str) -> dict[str, Any]:
     """Copies a text and nothing else: an object in a keyword's place would cost the whole document."""
     return {
         "set": {
@@ -100,16 +152,37 @@ def document(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return the document that the integration makes of ``record``, with what the pipeline adds."""
     made = ecs.document(record)
     for rule_field, target in TARGETS.items():
-        node: Any = made
-        for key in _source(rule_field).split("."):
-            node = node.get(key) if isinstance(node, dict) else None
-        if isinstance(node, str) and node:
-            *parents, last = target.split(".")
-            place = made
-            for parent in parents:
-                place = place.setdefault(parent, {})
-            place[last] = node
+        if rule_field.startswith(IN_LISTS):
+            _put(made, target, [java.text(value) for value in _gathered(made, _source(rule_field).split("."))])
+        else:
+            _put(made, target, _text_at(made, _source(rule_field)))
     return made
+
+
+def _gathered(node: object, keys: Sequence[str]) -> Iterator[object]:
+    """What the script gathers: every scalar at the end of the keys, through lists."""
+    if isinstance(node, list):
+        for one in node:
+            yield from _gathered(one, keys)
+    elif keys:
+        if isinstance(node, dict):
+            yield from _gathered(node.get(keys[0]), keys[1:])
+    elif node is not None and not isinstance(node, dict):
+        yield node
+
+
+def _text_at(node: object, path: str) -> str | None:
+    for key in path.split("."):
+        node = node.get(key) if isinstance(node, dict) else None
+    return node if isinstance(node, str) else None
+
+
+def _put(made: dict[str, Any], target: str, value: str | list[str] | None) -> None:
+    if value:
+        *parents, last = target.split(".")
+        for key in parents:
+            made = made.setdefault(key, {})
+        made[last] = value
 
 
 def _body() -> dict[str, Any]:
