@@ -30,6 +30,9 @@ COPIED: dict[str, str] = {
     "requestParameters.bucketName": "request.bucket_name",
     "requestParameters.s3BucketName": "request.s3_bucket_name",
     "requestParameters.key": "request.key",
+    "requestParameters.name": "request.name",
+    "requestParameters.trailName": "request.trail_name",
+    "requestParameters.aliasName": "request.alias_name",
     "requestParameters.encryptionContext.aws:cloudtrail:arn": "request.encryption_context.cloudtrail_arn",
     "requestParameters.encryptionContext.aws:s3:arn": "request.encryption_context.s3_arn",
     "requestParameters.sourceEncryptionContext.aws:cloudtrail:arn": "request.source_encryption_context.cloudtrail_arn",
@@ -48,6 +51,7 @@ COPIED: dict[str, str] = {
     "requestParameters.advancedEventSelectors.fieldSelectors.equals": "request.advanced_event_selectors.equals",
     "requestParameters.advancedEventSelectors.fieldSelectors.notEquals": "request.advanced_event_selectors.not_equals",
     "responseElements.kmsKeyId": "response.kms_key_id",
+    "responseElements.trailARN": "response.trail_arn",
 }
 IN_LISTS = (
     "requestParameters.operations",
