@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -78,7 +79,10 @@ class Rule:
         The rules that a correlation names are in it as well, before the correlation.
         """
         bases = {base.id: dict(base.document) for base in self.references.values()}
-        return SigmaCollection.from_dicts([*bases.values(), dict(self.document)])
+        with warnings.catch_warnings():
+            # pySigma compiles expressions with Python's re, whose doubts about [[ or && are none of RE2's.
+            warnings.simplefilter("ignore", FutureWarning)
+            return SigmaCollection.from_dicts([*bases.values(), dict(self.document)])
 
     def line_of(self, name: str) -> int:
         """Return the line in which a key of the rule (a field, a detection) first stands; the rule's first if none."""
