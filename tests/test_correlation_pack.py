@@ -215,6 +215,8 @@ def test_a_hunt_knows_silence_up_to_where_the_logs_reach(tmp_path: Path) -> None
     assert (hit.episode.start - START, hit.episode.end - START) == (1, 10_801_000)
     assert hunted(reader, "trail_digests_silent", window=Window(until=instant(iso(START + 10_800_001)))) == []
     assert hunted(reader, "trail_digests_silent", window=Window(since=instant(iso(START + 1000)))) == []
+    wide = Window(instant("2020-01-01"), instant("2030-01-01"))
+    assert hunted(reader, "trail_digests_silent", window=wide) == [hit]
     (tmp_path / "later").mkdir()
     assert hunted(logs(tmp_path / "later", [record(DIGEST, 0)]), "trail_digests_silent") == []
 
@@ -223,7 +225,8 @@ def test_a_profile_knows_trails_that_never_sealed_a_digest(tmp_path: Path) -> No
     rule = CORRELATIONS["trail_digests_silent"]
     reader = logs(tmp_path, [record("stop_logging", 0), record("stop_logging", 10_801)])
     known = {rule.id: frozenset({(TRAIL,)})}
-    [hit] = hunted(reader, rule.stem, known=known)
+    [hit] = hunted(reader, rule.stem, known=known, window=Window(since=instant("2020-01-01")))
+    assert (hit.as_dict()["from"], hit.as_dict()["to"]) == (iso(START), iso(START + 10_801_000))
     assert hit.as_dict()["group"] == {"requestParameters.encryptionContext.aws:cloudtrail:arn": TRAIL}
     assert hunted(reader, rule.stem) == []
 

@@ -117,6 +117,8 @@ def test_what_a_caller_could_have_taken_for_an_event_must_not_hide_silence() -> 
     made = converted(silent, ECS, a=by_map)
     assert isinstance(made.error, Refused)
     assert "hide that there is none" in made.error.message
+    made = converted(silent, a={"userAgent|contains|neq": "cli"})  # a long user agent passes for one without it
+    assert isinstance(made.error, Refused)
     by_aws = converted(silent, ECS, a={"errorCode": None})
     assert kinds(by_aws)[("kept", "errorCode")] is Strays.MISSES
     assert next(one.breaker for one in by_aws.conditions if one.field == "errorCode") == BY_AWS

@@ -8,7 +8,8 @@ import pytest
 import yaml
 from keytrail.cluster import Cluster
 
-from tests.triples import REGRESSIONS, Embedded, Engine, Node, Tally, check
+from tests.checking import Embedded, Engine, Node, Tally, check
+from tests.triples import REGRESSIONS
 from tests.worlds import World
 
 CASES = sorted(REGRESSIONS.glob("*.yml"))

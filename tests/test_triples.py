@@ -6,7 +6,9 @@ import pytest
 from keytrail.cluster import Cluster
 from keytrail.targets import TARGETS
 
-from tests.triples import Embedded, Engine, Node, Run, run, smaller
+from tests.checking import Embedded, Engine, Node
+from tests.shrinking import smaller
+from tests.triples import Run, run
 
 LEAST = 20_000
 
