@@ -21,6 +21,7 @@ from keytrail.commands._common import (
 )
 from keytrail.commands._narrowing import FILTERS, SITE, narrow_pack
 from keytrail.explain import explain
+from keytrail.explanation_view import show
 from keytrail.filters import needs_profile
 from keytrail.records import Reader
 
@@ -50,6 +51,6 @@ def command(rule: str, event: str, filters: tuple[str, ...], site: Path | None, 
     else:
         out = render.console()
         for made in explanations:
-            render.explanation_tree(made, lambda line: out.print(line, soft_wrap=True))
+            show(made, out)
     unread = bool(reader.bad_count or pack.errors or not explanations)
     finish(BAD_INPUT if unread else FINE, FINE if any(made.matches for made in explanations) else DOES_NOT_HOLD)
