@@ -9,6 +9,7 @@ from datetime import datetime, timedelta, timezone
 from functools import partial
 from typing import Any, Union
 
+from keytrail import alerts
 from keytrail.convert import convert
 from keytrail.correlation import Group
 from keytrail.correlation_hunt import Collector, CorrelationHit, Span
@@ -51,6 +52,7 @@ class Hit:
             "error_code": record.get("errorCode"),
             "path": self.path,
             "record": self.number,
+            "alert_id": alerts.of_event(self.rule.id, record),
         }
 
 

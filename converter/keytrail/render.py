@@ -16,6 +16,7 @@ from keytrail.filters import needs_profile
 from keytrail.hunt import AnyHit
 from keytrail.pack import LEVELS, Rule
 from keytrail.proof import Report
+from keytrail.visible import visible
 
 _COLOURS = {
     "critical": "bold red",
@@ -40,7 +41,7 @@ def console(*, stderr: bool = False) -> Console:
 def safe(value: object) -> str:
     """Return text from a log or a rule as it may be shown: no markup, no control characters."""
     text = "-" if value is None else str(value)
-    return escape("".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text))
+    return escape(visible(text))
 
 
 def coloured(word: str) -> str:

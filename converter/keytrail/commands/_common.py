@@ -16,6 +16,7 @@ from keytrail.data import packaged
 from keytrail.errors import KeytrailError, UsageError
 from keytrail.pack import Pack, load_rules
 from keytrail.proof import Report
+from keytrail.visible import visible
 
 FINE, DOES_NOT_HOLD, BAD_INPUT = 0, 1, 2
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -28,7 +29,7 @@ def complain(error: object) -> None:
 
 def plain(text: str) -> str:
     """Return text whose control characters are written out, but for the ends of lines."""
-    return "".join(c if c.isprintable() or c == "\n" else f"\\x{ord(c):02x}" for c in text)
+    return visible(text, keep="\n")
 
 
 def named_errors(command: Command) -> Command:

@@ -1,0 +1,150 @@
+"""Counts whose memory has a bound, whatever is counted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from keytrail.pack import LEVELS
+
+HOUR = 3_600_000
+# How wide a bar in time may be, in hours: of a day, of two days, …
+_WIDTHS = (1, 2, 3, 6, 12, 24, 48, 24 * 7, 24 * 14, 24 * 28, 24 * 91, 24 * 365, 24 * 3650, 24 * 36500)
+
+
+@dataclass
+class Top:
+    """The values that are seen most, with the worst level that each was seen with.
+
+    Of at most ``capacity`` values the counts are kept. Where there are more, the least of them are given up (the
+    method of Misra and Gries): a count that is kept may then be too low by ``missed``, and never is too high.
+    """
+
+    capacity: int = 2000
+    total: int = 0
+    missed: int = 0
+    _counts: Counter[str] = field(default_factory=Counter)
+    _worst: dict[str, int] = field(default_factory=dict)
+
+    def add(self, value: str, level: str) -> None:
+        """Count a value once more."""
+        self.total += 1
+        self._counts[value] += 1
+        place = LEVELS.index(level)
+        if place > self._worst.get(value, -1):
+            self._worst[value] = place
+        if len(self._counts) > 2 * self.capacity:
+            self._give_up()
+
+    def _give_up(self) -> None:
+        taken = sorted(self._counts.values(), reverse=True)[self.capacity]
+        self.missed += taken
+        self._counts = Counter({value: count - taken for value, count in self._counts.items() if count > taken})
+        self._worst = {value: self._worst[value] for value in self._counts}
+
+    def most(self, number: int) -> list[tuple[str, int, str]]:
+        """Return the values with the highest counts, each with its count and worst level; ties by the value."""
+        order = sorted(self._counts.items(), key=lambda pair: (-pair[1], pair[0]))
+        return [(value, count, LEVELS[self._worst[value]]) for value, count in order[:number]]
+
+    def others(self, number: int) -> int:
+        """Return how many of all that was counted are not among the counts of ``most(number)``."""
+        return self.total - sum(count for _, count, _ in self.most(number))
+
+    def distinct(self) -> int | None:
+        """Return how many different values there were; None where they were too many to tell."""
+        return None if self.missed else len(self._counts)
+
+
+@dataclass
+class Hours:
+    """Counts by rule and hour; by longer stretches where there would be too many of them."""
+
+    most: int = 40_000
+    width: int = HOUR
+    _counts: dict[str, Counter[int]] = field(default_factory=dict)
+    _held: int = 0
+
+    def add(self, rule: str, moment: int) -> None:
+        """Count a hit of a rule at a time in milliseconds since 1970."""
+        counts = self._counts.setdefault(rule, Counter())
+        place = moment // self.width
+        self._held += place not in counts
+        counts[place] += 1
+        if self._held > self.most:
+            self._widen(next((hours for hours in _WIDTHS if hours * HOUR > self.width), None))
+
+    def _widen(self, hours: int | None) -> None:
+        if hours is None:  # so many rules, that each has no more than a few counts
+            return
+        self._counts = {rule: _wider(counts, self.width, hours * HOUR) for rule, counts in self._counts.items()}
+        self.width = hours * HOUR
+        self._held = sum(map(len, self._counts.values()))
+
+    def bars(self, most: int) -> Bars:
+        """Return the counts in at most ``most`` stretches of the same width, the whole of the time in them.
+
+        A few hits that lie far apart from all others (one in a hundred, at most) are left out: one wrong time would
+        press the rest into one bar. They are counted in ``outside``.
+        """
+        whole: Counter[int] = Counter()
+        for counts in self._counts.values():
+            whole.update(counts)
+        if not whole:
+            return Bars(0, HOUR, 0, {}, 0)
+        first, last = _stretch(whole)
+        # A width that divides a day begins its bars at midnight; longer ones begin at the first day.
+        fitting = (hours * HOUR for hours in _WIDTHS if hours * HOUR >= self.width)
+        span = (last - first + 1) * self.width
+        width = next((one for one in fitting if span / one <= most - 1), max(span, self.width))
+        floor = min(width, 24 * HOUR)
+        begin = first * self.width // floor * floor
+        number = ((last + 1) * self.width - begin + width - 1) // width
+        rows = {}
+        for rule, counts in self._counts.items():
+            row = [0] * number
+            for place, count in counts.items():
+                if first <= place <= last:
+                    row[(place * self.width - begin) // width] += count
+            rows[rule] = row
+        return Bars(begin, width, number, rows, sum(count for at, count in whole.items() if not first <= at <= last))
+
+
+def _wider(counts: Mapping[int, int], width: int, wider: int) -> Counter[int]:
+    made: Counter[int] = Counter()
+    for place, count in counts.items():
+        made[place * width // wider] += count
+    return made
+
+
+def _stretch(whole: Mapping[int, int]) -> tuple[int, int]:
+    """From where to where nearly all counts lie, where that is much less than from the first to the last."""
+    places = sorted(whole)
+    left = sum(whole.values()) // 100
+    low, high, spare = 0, len(places) - 1, left
+    while low < high and spare:
+        # Give up whichever end has the wider gap, as long as that is a small part of the counts.
+        ends = [(places[low + 1] - places[low], low), (places[high] - places[high - 1], high)]
+        _, end = max(ends)
+        if whole[places[end]] > spare:
+            break
+        spare -= whole[places[end]]
+        low, high = (low + 1, high) if end == low else (low, high - 1)
+    inner, outer = places[high] - places[low] + 1, places[-1] - places[0] + 1
+    return (places[low], places[high]) if inner * 4 <= outer else (places[0], places[-1])
+
+
+@dataclass(frozen=True)
+class Bars:
+    """Counts by rule in ``number`` stretches of time, ``width`` milliseconds each, from ``begin`` on."""
+
+    begin: int
+    width: int
+    number: int
+    rows: Mapping[str, list[int]]
+    outside: int
+
+    def starts(self) -> Iterator[int]:
+        """Yield the time at which each stretch begins."""
+        return (self.begin + place * self.width for place in range(self.number))

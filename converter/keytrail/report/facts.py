@@ -1,0 +1,75 @@
+"""What a report says of one hit: a few facts of its record, as text of a bounded length."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from keytrail.hunt import Hit
+from keytrail.paths import values
+from keytrail.times import milliseconds
+
+LONGEST = 300
+_CONTEXT = "requestParameters.encryptionContext.aws:"
+
+
+class Facts(NamedTuple):
+    """A hit's record in a few words; what it lacks is None. ``moment`` is ``time`` in milliseconds since 1970."""
+
+    moment: int | None
+    time: str | None
+    event: str | None
+    principal: str | None
+    source: str | None
+    key: str | None
+    account: str | None
+    region: str | None
+    error: str | None
+    event_id: str | None
+    path: str
+    number: int
+
+    @property
+    def identity(self) -> str:
+        """What tells the event from others: its id after ``=``, or for want of one its place."""
+        return f"={self.event_id}" if self.event_id else f"#{self.path}:{self.number}"
+
+
+def facts(hit: Hit) -> Facts:
+    """Return what a report says of a hit."""
+    said = hit.as_dict()
+    names = ("event_time", "event_name", "principal", "source_ip")
+    time, event, principal, source = (_text(said[name]) for name in names)
+    account, region, error, event_id = (_text(said[name]) for name in ("account", "region", "error_code", "event_id"))
+    moment = milliseconds(said["event_time"])
+    place = (hit.path, hit.number)
+    return Facts(moment, time, event, principal, source, key_of(hit.record), account, region, error, event_id, *place)
+
+
+def key_of(record: Mapping[str, Any]) -> str | None:
+    """Return the KMS key that a record is about: what AWS says in ``resources``, else what the caller wrote."""
+    listed = record.get("resources")
+    for one in listed if isinstance(listed, list) else ():
+        arn = (one.get("ARN") or one.get("arn")) if isinstance(one, Mapping) else None
+        if isinstance(arn, str) and ":kms:" in arn and ":key/" in arn:
+            return _text(arn)
+    asked = record.get("requestParameters")
+    return _text(asked.get("keyId")) if isinstance(asked, Mapping) else None
+
+
+def trail_of(record: Mapping[str, Any]) -> str:
+    """Return the trail that a use of a key is for: its ARN, or where the bucket is all that is known, the bucket's."""
+    for name in ("cloudtrail:arn", "s3:arn"):
+        found = next((value for value in values(record, _CONTEXT + name) if isinstance(value, str)), None)
+        if found is not None:
+            return cut(found if name[0] == "c" else found.partition("/")[0])
+    return "(no trail is named)"
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else cut(value if isinstance(value, str) else repr(value))
+
+
+def cut(text: str, longest: int = LONGEST) -> str:
+    """Return text that is no longer than ``longest``, and says so where it was."""
+    return text if len(text) <= longest else f"{text[:longest]}… ({len(text) - longest:,} more characters)"
