@@ -1,4 +1,4 @@
-"""A hunt's report: one HTML file. :class:`Findings` takes the hits, :func:`write_report` writes what is kept of them."""
+"""A hunt's report, one HTML file: :class:`Findings` takes the hits, :func:`write_report` writes what it kept."""
 
 from keytrail.report.findings import Findings
 from keytrail.report.page import About, render, write_report

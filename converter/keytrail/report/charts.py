@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from keytrail.pack import LEVELS
-from keytrail.report.counting import HOUR, Bars
+from keytrail.report.counting import DAY, HOUR, MINUTE, Bars
 from keytrail.times import iso
 
 HEIGHT, STRIP = 100, 20
@@ -72,11 +72,11 @@ def _bar(place: int, base: int, count: int, highest: int, height: int) -> str:
 
 def _short(moment: int, width: int) -> str:
     text = iso(moment)
-    return text[:10] if width >= 24 * HOUR else f"{text[:10]} {text[11:16]}"
+    return text[:10] if width >= DAY else f"{text[:10]} {text[11:16]}"
 
 
 def _stretch(width: int) -> str:
-    hours = width // HOUR
-    if hours < 24:
-        return "an hour" if hours == 1 else f"{hours} hours"
-    return "a day" if hours == 24 else f"{hours // 24:,} days"
+    for unit, one, many in ((DAY, "a day", "days"), (HOUR, "an hour", "hours"), (MINUTE, "a minute", "minutes")):
+        if width >= unit:
+            return one if width == unit else f"{width // unit:,} {many}"
+    return f"{width} ms"

@@ -8,9 +8,12 @@ from dataclasses import dataclass, field
 
 from keytrail.pack import LEVELS
 
-HOUR = 3_600_000
-# How wide a bar in time may be, in hours: of a day, of two days, …
-_WIDTHS = (1, 2, 3, 6, 12, 24, 48, 24 * 7, 24 * 14, 24 * 28, 24 * 91, 24 * 365, 24 * 3650, 24 * 36500)
+MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
+# How wide a bar in time may be; those up to a day divide it.
+_WIDTHS = (
+    *(minutes * MINUTE for minutes in (5, 10, 15, 30, 60, 120, 180, 360, 720)),
+    *(days * DAY for days in (1, 2, 7, 14, 28, 91, 365, 3650, 36500)),
+)
 
 
 @dataclass
@@ -58,11 +61,11 @@ class Top:
 
 
 @dataclass
-class Hours:
-    """Counts by rule and hour; by longer stretches where there would be too many of them."""
+class Times:
+    """Counts by rule and five minutes; by longer stretches where there would be too many of them."""
 
     most: int = 40_000
-    width: int = HOUR
+    width: int = _WIDTHS[0]
     _counts: dict[str, Counter[int]] = field(default_factory=dict)
     _held: int = 0
 
@@ -73,13 +76,13 @@ class Hours:
         self._held += place not in counts
         counts[place] += 1
         if self._held > self.most:
-            self._widen(next((hours for hours in _WIDTHS if hours * HOUR > self.width), None))
+            self._widen(next((wider for wider in _WIDTHS if wider > self.width), None))
 
-    def _widen(self, hours: int | None) -> None:
-        if hours is None:  # so many rules, that each has no more than a few counts
+    def _widen(self, wider: int | None) -> None:
+        if wider is None:  # so many rules, that each has no more than a few counts
             return
-        self._counts = {rule: _wider(counts, self.width, hours * HOUR) for rule, counts in self._counts.items()}
-        self.width = hours * HOUR
+        self._counts = {rule: _wider(counts, self.width, wider) for rule, counts in self._counts.items()}
+        self.width = wider
         self._held = sum(map(len, self._counts.values()))
 
     def bars(self, most: int) -> Bars:
@@ -92,13 +95,13 @@ class Hours:
         for counts in self._counts.values():
             whole.update(counts)
         if not whole:
-            return Bars(0, HOUR, 0, {}, 0)
+            return Bars(0, self.width, 0, {}, 0)
         first, last = _stretch(whole)
-        # A width that divides a day begins its bars at midnight; longer ones begin at the first day.
-        fitting = (hours * HOUR for hours in _WIDTHS if hours * HOUR >= self.width)
+        fitting = (one for one in _WIDTHS if one >= self.width)
         span = (last - first + 1) * self.width
         width = next((one for one in fitting if span / one <= most - 1), max(span, self.width))
-        floor = min(width, 24 * HOUR)
+        # Up to a day wide, bars stand where the clock's do; longer ones begin at the first day.
+        floor = min(width, DAY)
         begin = first * self.width // floor * floor
         number = ((last + 1) * self.width - begin + width - 1) // width
         rows = {}

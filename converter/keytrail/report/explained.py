@@ -18,7 +18,13 @@ _WHY = {
     "present": "must be absent",
     "equal": "must be something else",
 }
-_KINDS = {"and": "all of", "or": "one of", "not": "not", "filtered": "the rule, and its filters", "filter": "the filter"}
+_KINDS = {
+    "and": "all of",
+    "or": "one of",
+    "not": "not",
+    "filtered": "the rule, and its filters",
+    "filter": "the filter",
+}
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from keytrail.errors import KeytrailError
 from keytrail.explain import Explainer
 from keytrail.hunt import AnyHit, Hit
 from keytrail.pack import Rule
-from keytrail.report.counting import Hours, Top
+from keytrail.report.counting import Times, Top
 from keytrail.report.explained import Part, parts
 from keytrail.report.facts import Facts, facts
 from keytrail.report.incidents import Incidents
@@ -44,7 +44,7 @@ class Findings:
     first: int | None = None
     last: int | None = None
     timeless: int = 0
-    hours: Hours = field(default_factory=Hours)
+    times: Times = field(default_factory=Times)
     principals: Top = field(default_factory=Top)
     keys: Top = field(default_factory=Top)
     sources: Top = field(default_factory=Top)
@@ -84,7 +84,7 @@ class Findings:
         if moment is None:
             self.timeless += 1
             return
-        self.hours.add(rule.id, moment)
+        self.times.add(rule.id, moment)
         if self.first is None or moment < self.first:
             self.first = moment
         if self.last is None or moment > self.last:

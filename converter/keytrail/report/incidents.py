@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from keytrail.correlation_hunt import CorrelationHit
@@ -16,27 +16,60 @@ MOST_INCIDENTS = 20  # of one correlation
 FIRST, LAST = 40, 10  # events of one incident
 
 
-@dataclass(frozen=True)
+@dataclass
 class Moment:
-    """One event of an incident, and the titles of the rules that it is a hit of."""
+    """An event of an incident, and the rules that it is a hit of.
+
+    It stands for ``times`` events in a row that differ in nothing but their time, the last of them at ``last``.
+    ``after_gap`` says that events before it are left out.
+    """
 
     facts: Facts
     rules: tuple[Rule, ...]
+    times: int = 1
+    last: int | None = None
+    after_gap: bool = False
+
+    def is_like(self, other: Moment) -> bool:
+        """Tell whether the other differs in nothing but its time."""
+        alike = all(getattr(self.facts, name) == getattr(other.facts, name) for name in _COMPARED)
+        return alike and self.rules == other.rules and not other.after_gap
+
+
+_COMPARED = ("event", "principal", "source", "key", "error")
 
 
 @dataclass
 class Incident:
-    """A correlation's hit; ``left_out`` of its events are not in ``moments``, ``unseen`` of them for want of a hit."""
+    """A correlation's hit; ``also`` are those of others that are made of the same events.
+
+    ``left_out`` of its events are not in ``moments``, ``unseen`` of them for want of a hit.
+    """
 
     hit: CorrelationHit
+    also: list[CorrelationHit] = field(default_factory=list)
     moments: list[Moment] = field(default_factory=list)
     left_out: int = 0
     unseen: int = 0
 
     @property
+    def hits(self) -> list[CorrelationHit]:
+        """The hits that it stands for."""
+        return [self.hit, *self.also]
+
+    @property
     def group(self) -> list[tuple[str, str]]:
         """The fields and values by which its events belong together."""
-        return list(zip(self.hit.rule.correlation.group_by, self.hit.episode.group, strict=True))
+        pairs = (zip(hit.rule.correlation.group_by, hit.episode.group, strict=True) for hit in self.hits)
+        return list(dict.fromkeys(pair for one in pairs for pair in one))
+
+    def add(self, moment: Moment) -> None:
+        """Add the next event."""
+        if self.moments and self.moments[-1].is_like(moment):
+            self.moments[-1].times += 1
+            self.moments[-1].last = moment.facts.moment
+        else:
+            self.moments.append(moment)
 
 
 class Incidents:
@@ -70,15 +103,14 @@ class Incidents:
         """Return the incidents that were kept, the most severe first, then by time. Their events are looked up once."""
         found = [one for kept in self._kept.values() for one in kept]
         found.sort(key=lambda one: (-LEVELS.index(one.hit.rule.level), one.hit.episode.start, one.hit.rule.stem))
-        wanted: dict[str, dict[str, Moment]] = {}
-        for one in found:
-            for name in _shown(one):
-                wanted.setdefault(name, {})
+        found = _together(found)
+        wanted: dict[str, dict[str, tuple[Rule, Facts]]] = {name: {} for one in found for name in _shown(one)}
         for rule_id, said in self._noted():
-            if said.event_id in wanted:
-                _note(wanted[said.event_id], self._rules.get(rule_id), said)
+            rule = self._rules.get(rule_id)
+            if said.event_id in wanted and rule is not None:
+                wanted[said.event_id].setdefault(rule_id, (rule, said))
         for one in found:
-            self._fill(one, wanted)
+            _fill(one, wanted)
         return found
 
     def _noted(self) -> Iterator[tuple[str, Facts]]:
@@ -90,17 +122,16 @@ class Incidents:
             yield rule_id, Facts(*said)
         self._file.close()
 
-    def _fill(self, one: Incident, wanted: dict[str, dict[str, Moment]]) -> None:
-        named = {base.id for base in one.hit.rule.references.values()}
-        shown = _shown(one)
-        one.left_out = one.hit.episode.events - len(shown)
-        for name in shown:
-            moments = list(wanted[name].values())
-            rules = tuple(rule for moment in moments for rule in moment.rules if rule.id in named)
-            if rules:
-                one.moments.append(Moment(moments[0].facts, rules))
-            else:
-                one.unseen += 1
+
+def _together(found: Iterable[Incident]) -> list[Incident]:
+    """Those of the same events and level as one: by principal and by role, say."""
+    made: dict[object, Incident] = {}
+    for one in found:
+        ids = one.hit.episode.event_ids
+        first = made.setdefault((one.hit.rule.level, ids) if ids else id(one), one)
+        if first is not one:
+            first.also.append(one.hit)
+    return list(made.values())
 
 
 def _shown(one: Incident) -> tuple[str, ...]:
@@ -108,6 +139,14 @@ def _shown(one: Incident) -> tuple[str, ...]:
     return ids if len(ids) <= FIRST + LAST else (*ids[:FIRST], *ids[-LAST:])
 
 
-def _note(moments: dict[str, Moment], rule: Rule | None, said: Facts) -> None:
-    if rule is not None and rule.id not in moments:
-        moments[rule.id] = Moment(said, (rule,))
+def _fill(one: Incident, wanted: Mapping[str, Mapping[str, tuple[Rule, Facts]]]) -> None:
+    named = {base.id for hit in one.hits for base in hit.rule.references.values()}
+    shown = _shown(one)
+    one.left_out = one.hit.episode.events - len(shown)
+    for place, name in enumerate(shown):
+        hits = [(rule, said) for rule, said in wanted[name].values() if rule.id in named]
+        if hits:
+            after_gap = one.left_out > 0 and place == FIRST
+            one.add(Moment(hits[0][1], tuple(rule for rule, _ in hits), after_gap=after_gap))
+        else:
+            one.unseen += 1

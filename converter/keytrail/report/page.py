@@ -97,14 +97,15 @@ def render(found: Findings, summary: Summary, about: About) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": "{:,}".format, "iso": iso, "duration": duration}
+    environment.filters |= {"number": "{:,}".format, "clock": _clock, "duration": duration}
     style = Markup(Path(__file__).with_name("page.css").read_text(encoding="utf-8"))  # noqa: S704 - our own
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    bars = found.hours.bars(MOST_BARS)
+    bars = found.times.bars(MOST_BARS)
     rows = list(_rows(found, summary, bars))
     levels = {level: sum(row.count for row in rows if row.rule.level == level) for level in WORST_FIRST}
+    incidents = found.incidents.kept()
+    incident_count = sum(row.count for row in rows if row.rule.kind == "correlation")
     template = environment.get_template("page.html")
-    # The page's text is joined here, once: a template is no place to keep counts in.
     return template.render(
         about=about,
         version=__version__,
@@ -119,8 +120,9 @@ def render(found: Findings, summary: Summary, about: About) -> str:
         levels=levels,
         bars=bars,
         chart=by_level(bars, {row.rule.id: row.rule.level for row in rows}),
-        incidents=found.incidents.kept(),
-        incident_count=sum(row.count for row in rows if row.rule.kind == "correlation"),
+        incidents=incidents,
+        incident_count=incident_count,
+        incident_left=incident_count - sum(len(one.hits) for one in incidents),
         pulses=found.pulse.pulses(),
         tops=[_top("Principals", found.principals), _top("Keys", found.keys), _top("Sources", found.sources)],
         dollars=DOLLARS_FOR_10_000,
@@ -135,6 +137,11 @@ def _shown(value: object) -> object:
     if isinstance(value, Markup):
         return value
     return "–" if value is None else visible(str(value), keep="\n")
+
+
+def _clock(moment: int | None, written: str | None = None) -> str | None:
+    """A time as a person reads it; what is none, as it is written."""
+    return written if moment is None else iso(moment).replace("T", " ").removesuffix("Z")
 
 
 def _rows(found: Findings, summary: Summary, bars: Bars) -> Iterator[RuleRow]:
