@@ -109,12 +109,14 @@ class Hunt:
     """The rules made ready for one schema, and what has been counted so far.
 
     ``counts`` has each rule that could be evaluated, 0 included; ``refused`` the reason for each that could not.
+    ``span`` is from the first to the last event that was read, where a correlation asks for it.
     """
 
     schema: Schema
     counts: Counter[str] = field(default_factory=Counter)
     refused: dict[str, str] = field(default_factory=dict)
     searched: int = 0
+    span: Span = field(default_factory=Span)
     _ready: list[_Ready] = field(default_factory=list)
     _collectors: list[Collector] = field(default_factory=list)
 
@@ -170,10 +172,9 @@ class Hunt:
 
     def run(self, reader: Reader, window: Window = Window()) -> Iterator[AnyHit]:
         """Yield the hits in the order of the records, those of correlations in the end."""
-        span = Span()
         for record, path, number in reader:
             if self._collectors:
-                span.take(record)
+                self.span.take(record)
             if record not in window:
                 continue
             self.searched += 1
@@ -185,9 +186,10 @@ class Hunt:
                     if ready.shown:
                         self.counts[ready.rule.id] += 1
                         yield Hit(ready.rule, record, path, number)
-        yield from self._correlated(span, window)
+        yield from self._correlated(window)
 
-    def _correlated(self, span: Span, window: Window) -> Iterator[CorrelationHit]:
+    def _correlated(self, window: Window) -> Iterator[CorrelationHit]:
+        span = self.span
         if span.first is None or span.last is None:
             return
         millisecond, epoch = timedelta(milliseconds=1), datetime(1970, 1, 1, tzinfo=timezone.utc)

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from keytrail.errors import KeytrailError
+from keytrail.hunt import Hunt
+from keytrail.records import Reader
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,21 @@ class Summary:
     blind: Mapping[str, str] = field(default_factory=dict)
     first: int | None = None
     last: int | None = None
+
+    @classmethod
+    def of(cls, hunt: Hunt, reader: Reader) -> Summary:
+        """Return the summary of a hunt that has come to its end."""
+        return cls(
+            hunt.counts,
+            hunt.refused,
+            hunt.searched,
+            reader.files,
+            reader.records,
+            reader.bad,
+            reader.bad_count,
+            first=hunt.span.first,
+            last=hunt.span.last,
+        )
 
     def read(self) -> dict[str, int]:
         """Return what was read, as JSON has it."""

@@ -29,9 +29,9 @@ _KINDS = {
 
 @dataclass(frozen=True)
 class Part:
-    """A part of an explanation: ``asked`` and ``wanted`` of the event, and what it ``found`` there.
+    """A part of an explanation: what is ``asked`` and ``wanted``, and what the event has where it differs.
 
-    ``state`` is that of the node; ``spared`` parts beside the ``children`` were not needed for the answer.
+    ``found`` is what the event has, ``state`` is that of the node; ``spared`` parts beside the ``children`` were not needed for the answer.
     """
 
     state: str
@@ -85,7 +85,8 @@ def _line(node: Node, line: Line) -> Part:
     why = _WHY.get(line.state, "")
     if line.state == "holds" and not line.found:
         why = "an object" if line.present else "absent"
-    return Part(node.state, node.holds, "", line.asked, shown, "; ".join(part for part in (found, why) if part))
+    said = "; ".join(part for part in (found, why) if part)
+    return Part(node.state, node.holds, "", line.asked, shown, "" if said == shown else said)
 
 
 def _values(found: Sequence[Any], wanted: Sequence[str], modifiers: Sequence[str]) -> str:

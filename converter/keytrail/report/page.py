@@ -73,6 +73,11 @@ class RuleRow:
         found = self.rule.document.get("keytrail")
         return found if isinstance(found, Mapping) else {}
 
+    @property
+    def description(self) -> str:
+        """What the rule says of itself, in one line."""
+        return cut(" ".join(str(self.rule.document.get("description") or "").split()), 1200)
+
     def listed(self, name: str) -> list[str]:
         """Return what the rule says under ``name``, as a list of texts."""
         found = self.own.get(name) if name in self.own else self.rule.document.get(name)
