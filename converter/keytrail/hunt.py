@@ -32,8 +32,6 @@ class Hit:
     def as_dict(self) -> dict[str, Any]:
         """Return the hit as JSON has it; what the record lacks is null."""
         record = self.record
-        identity = record.get("userIdentity")
-        issuer = _inside(_inside(identity, "sessionContext"), "sessionIssuer")
         return {
             "rule_id": self.rule.id,
             "rule": self.rule.stem,
@@ -45,15 +43,20 @@ class Hit:
             "event_name": record.get("eventName"),
             "account": record.get("recipientAccountId"),
             "region": record.get("awsRegion"),
-            "principal": _first(
-                _inside(issuer, "arn"), *(_inside(identity, key) for key in ("arn", "principalId", "invokedBy"))
-            ),
+            "principal": principal_of(record),
             "source_ip": record.get("sourceIPAddress"),
             "error_code": record.get("errorCode"),
             "path": self.path,
             "record": self.number,
             "alert_id": alerts.of_event(self.rule.id, record),
         }
+
+
+def principal_of(record: Mapping[str, Any]) -> object:
+    """Return who made a call: for a session its role, for want of an ARN what else is said; None for nobody."""
+    identity = record.get("userIdentity")
+    issuer = _inside(_inside(identity, "sessionContext"), "sessionIssuer")
+    return _first(_inside(issuer, "arn"), *(_inside(identity, key) for key in ("arn", "principalId", "invokedBy")))
 
 
 def _inside(node: object, key: str) -> object:

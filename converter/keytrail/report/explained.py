@@ -29,9 +29,9 @@ _KINDS = {
 
 @dataclass(frozen=True)
 class Part:
-    """A part of an explanation: what is ``asked`` and ``wanted``, and what the event has where it differs.
+    """A part of an explanation: what is ``asked`` and ``wanted``, and what the event has where it differs: ``found``.
 
-    ``found`` is what the event has, ``state`` is that of the node; ``spared`` parts beside the ``children`` were not needed for the answer.
+    ``state`` is that of the node; ``spared`` parts beside the ``children`` were not needed for the answer.
     """
 
     state: str

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from keytrail.hunt import Hit
-from keytrail.paths import values
+from keytrail.hunt import Hit, principal_of
 from keytrail.times import milliseconds
 
 LONGEST = 300
-_CONTEXT = "requestParameters.encryptionContext.aws:"
 
 
 class Facts(NamedTuple):
@@ -37,13 +35,21 @@ class Facts(NamedTuple):
 
 def facts(hit: Hit) -> Facts:
     """Return what a report says of a hit."""
-    said = hit.as_dict()
-    names = ("event_time", "event_name", "principal", "source_ip")
-    time, event, principal, source = (_text(said[name]) for name in names)
-    account, region, error, event_id = (_text(said[name]) for name in ("account", "region", "error_code", "event_id"))
-    moment = milliseconds(said["event_time"])
-    place = (hit.path, hit.number)
-    return Facts(moment, time, event, principal, source, key_of(hit.record), account, region, error, event_id, *place)
+    said = hit.record.get
+    return Facts(
+        milliseconds(said("eventTime")),
+        _text(said("eventTime")),
+        _text(said("eventName")),
+        _text(principal_of(hit.record)),
+        _text(said("sourceIPAddress")),
+        key_of(hit.record),
+        _text(said("recipientAccountId")),
+        _text(said("awsRegion")),
+        _text(said("errorCode")),
+        _text(said("eventID")),
+        hit.path,
+        hit.number,
+    )
 
 
 def key_of(record: Mapping[str, Any]) -> str | None:
@@ -59,10 +65,13 @@ def key_of(record: Mapping[str, Any]) -> str | None:
 
 def trail_of(record: Mapping[str, Any]) -> str:
     """Return the trail that a use of a key is for: its ARN, or where the bucket is all that is known, the bucket's."""
-    for name in ("cloudtrail:arn", "s3:arn"):
-        found = next((value for value in values(record, _CONTEXT + name) if isinstance(value, str)), None)
-        if found is not None:
-            return cut(found if name[0] == "c" else found.partition("/")[0])
+    asked = record.get("requestParameters")
+    context = asked.get("encryptionContext") if isinstance(asked, Mapping) else None
+    if isinstance(context, Mapping):
+        for name in ("aws:cloudtrail:arn", "aws:s3:arn"):
+            found = context.get(name)
+            if isinstance(found, str):
+                return cut(found if name == "aws:cloudtrail:arn" else found.partition("/")[0])
     return "(no trail is named)"
 
 
