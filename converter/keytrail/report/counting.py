@@ -127,10 +127,10 @@ def _stretch(whole: Mapping[int, int]) -> tuple[int, int]:
     left = sum(whole.values()) // 100
     low, high, spare = 0, len(places) - 1, left
     while low < high and spare:
-        # Give up whichever end has the wider gap, as long as that is a small part of the counts.
+        # Give up whichever end has the wider gap, as long as that is wider than all the rest.
         ends = [(places[low + 1] - places[low], low), (places[high] - places[high - 1], high)]
-        _, end = max(ends)
-        if whole[places[end]] > spare:
+        gap, end = max(ends)
+        if whole[places[end]] > spare or gap <= places[high] - places[low] - gap:
             break
         spare -= whole[places[end]]
         low, high = (low + 1, high) if end == low else (low, high - 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -82,6 +83,8 @@ class Incidents:
         self._rules = {rule.id: rule for rule in rules}
         self._named = {base.id for rule in rules for base in rule.references.values()}
         self._file = tempfile.TemporaryFile("w+", encoding="ascii") if self._named else None  # noqa: SIM115
+        if self._file is not None:
+            weakref.finalize(self, self._file.close)
         self._kept: dict[str, list[Incident]] = {}
 
     def take(self, rule_id: str, said: Facts) -> None:

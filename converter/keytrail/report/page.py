@@ -8,10 +8,11 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from keytrail import __version__
@@ -94,15 +95,6 @@ def write_report(path: Path, found: Findings, summary: Summary, about: About) ->
 
 def render(found: Findings, summary: Summary, about: About) -> str:
     """Return the report as HTML. What was taken can be rendered once."""
-    environment = Environment(
-        loader=PackageLoader("keytrail", "report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=_shown,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"number": "{:,}".format, "clock": _clock, "duration": duration}
     style = Markup(Path(__file__).with_name("page.css").read_text(encoding="utf-8"))  # noqa: S704 - our own
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     bars = found.times.bars(MOST_BARS)
@@ -110,8 +102,7 @@ def render(found: Findings, summary: Summary, about: About) -> str:
     levels = {level: sum(row.count for row in rows if row.rule.level == level) for level in WORST_FIRST}
     incidents = found.incidents.kept()
     incident_count = sum(row.count for row in rows if row.rule.kind == "correlation")
-    template = environment.get_template("page.html")
-    return template.render(
+    return _template().render(
         about=about,
         version=__version__,
         generated=about.when(),
@@ -135,6 +126,20 @@ def render(found: Findings, summary: Summary, about: About) -> str:
         unsaid=_unsaid(found.rules, summary),
         most_bad=MOST_BAD,
     )
+
+
+@cache
+def _template() -> Template:
+    environment = Environment(
+        loader=PackageLoader("keytrail", "report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_shown,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"number": "{:,}".format, "clock": _clock, "duration": duration}
+    return environment.get_template("page.html")
 
 
 def _shown(value: object) -> object:
