@@ -64,7 +64,7 @@ def hit(stem: str = "trail_key_disabled", event: Mapping[str, Any] = EVENT, numb
 
 
 def text_of(html: str) -> str:
-    return " ".join("".join(html5lib.parse(html).find(f".//{HTML}body").itertext()).split())
+    return " ".join(" ".join(html5lib.parse(html).find(f".//{HTML}body").itertext()).split())
 
 
 # -- what it says -------------------------------------------------------------------------------------------------
@@ -293,13 +293,13 @@ def test_memory_does_not_grow_with_the_hits() -> None:
 
 # -- nothing of a log is a part of the page -----------------------------------------------------------------------
 
-TAGS = frozenset(
+TAGS = (
     "html head meta title style body header main section article footer nav h1 h2 h3 h4 p a ul ol li dl dt dd div "
-    "span strong code br time table caption thead tbody tr th td figure figcaption details summary svg path rect desc".split()  # fmt: skip
+    "span strong code br time table caption thead tbody tr th td figure figcaption details summary svg path rect desc"
 )
-ATTRIBUTES = frozenset(
+ATTRIBUTES = (
     "charset http-equiv content name lang class id href scope role tabindex aria-label aria-labelledby aria-hidden "
-    "viewBox preserveAspectRatio d width height".split()  # noqa: SIM905 - easier to read
+    "viewBox preserveAspectRatio d width height"
 )
 VALUE = re.compile(r"[\w ,.:;'#=+%/\-]*")
 
@@ -315,8 +315,8 @@ def check_page(html: str) -> list[str]:
     """Check that a page has nothing but what the template has; return the names of its elements."""
     found = list(elements(html))
     for tag, attributes in found:
-        assert tag in TAGS
-        assert set(attributes) <= ATTRIBUTES, (tag, attributes)
+        assert tag in TAGS.split()
+        assert set(attributes) <= set(ATTRIBUTES.split()), (tag, attributes)
         assert all(VALUE.fullmatch(value) for value in attributes.values()), (tag, attributes)
         assert attributes.get("href", "#").startswith("#")
     (style,) = re.findall(r"<style>(.*?)</style>", html, re.DOTALL)
@@ -357,18 +357,20 @@ def replaced(node: Any, texts: Iterator[str]) -> Any:
 
 
 def hostile_hits(texts: list[str]) -> Iterator[AnyHit]:
-    endless = (text for _ in range(100) for text in texts)
+    # Half a character is refused when a file is read; names of files can have one all the same.
+    whole = [text.encode("utf-8", "replace").decode() for text in texts]
+    endless = (text for _ in range(100) for text in whole)
     for stem, event in (
         ("trail_key_disabled", EVENT),
         ("log_file_sealed", DELIVERY),
         ("encrypted_log_file_read", READ),
     ):
         record = replaced({**event, "errorCode": "x"} if stem == "trail_key_disabled" else event, endless)
-        yield Hit(RULE[stem], record, next(endless), 1)
-    yield CorrelationHit(RULE["key_and_trail_tampered"], Episode((next(endless),), 0, 1, (texts[0], "none"), 2))
+        yield Hit(RULE[stem], record, texts[-1], 1)
+    yield CorrelationHit(RULE["key_and_trail_tampered"], Episode((next(endless),), 0, 1, (whole[0], "none"), 2))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(ANY_TEXT, min_size=3, max_size=40))
 def test_no_text_of_a_record_becomes_an_element_or_an_attribute(texts: list[str]) -> None:
     bad = [RecordError(texts[0], path=texts[1], hint=texts[2])]

@@ -191,7 +191,8 @@ class SinceLast:
             if name is not None and read is not None:
                 state.files[name] = read._replace(day=day)
         # What claims to be of the future is no measure of how far the logs go.
-        ends = [(read.last + 1) * MINUTE - 1 for read in reads.values() if read is not None and read.last is not None]
+        # Times are kept by the minute: rather look back too far than not far enough.
+        ends = [read.last * MINUTE for read in reads.values() if read is not None and read.last is not None]
         known = [] if state.newest is None else [state.newest]
         state.newest = max([*known, *(end for end in ends if end <= self.now + DAY)], default=None)
         state.prune(day)
