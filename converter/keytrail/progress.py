@@ -71,19 +71,13 @@ class _Watch(Progress):
     def __init__(self, work: Work, hits: Callable[[], int], *columns: Any, console: Console) -> None:
         self._work, self._hits = work, hits
         super().__init__(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=True)
-        self._task = self.add_task("hunt", total=work.total or None, rate="", hits=0)
+        self.add_task("hunt", total=work.total or None, rate="", hits=0)
 
     def get_renderables(self) -> Iterable[RenderableType]:
-        elapsed = self.tasks[0].elapsed if self.tasks else None
-        rate = f"{self._work.records / elapsed:,.0f} records/s" if elapsed else ""
-        self.update(
-            self._task,
-            completed=self._work.done,
-            total=self._work.total or None,
-            rate=rate,
-            records=self._work.records,
-            hits=self._hits(),
-        )
+        for task in self.tasks:
+            rate = f"{self._work.records / task.elapsed:,.0f} records/s" if task.elapsed else ""
+            total = self._work.total or None
+            self.update(task.id, completed=self._work.done, total=total, rate=rate, hits=self._hits())
         yield from super().get_renderables()
 
 
