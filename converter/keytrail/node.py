@@ -293,8 +293,26 @@ def _start_java(root: Path, folder: Path) -> None:
         f"-Des.path.home={root}",
         f"-Djava.io.tmpdir={folder}",
         f"-XX:ErrorFile={folder}/java-error.log",
-        classpath=[str(jar) for jar in sorted((root / "server").glob("*.jar"))],
+        classpath=[str(_version_class(folder)), *map(str, sorted((root / "server").glob("*.jar")))],
     )
+
+
+def _version_class(folder: Path) -> Path:
+    """Write an empty class and return the folder that holds it: the values of fields of type version, of which there are
+    none here.
+
+    Maven Central does not carry that type. ES|QL's IN asks of each value whether it is one; without the class that ends
+    its thread, and the query is never answered.
+    """
+    name, above = b"org/elasticsearch/xpack/versionfield/Version", b"java/lang/Object"
+    texts = b"".join(b"\x01" + len(text).to_bytes(2, "big") + text for text in (name, above))
+    constants = b"\x00\x05" + texts + b"\x07\x00\x01\x07\x00\x02"  # two texts, and a class by the name of each
+    # Java 8, public; this class, the one above it; no interfaces, fields, methods and attributes.
+    made = b"\xca\xfe\xba\xbe\x00\x00\x00\x34" + constants + b"\x00\x21\x00\x03\x00\x04" + bytes(8)
+    path = folder / "classes" / f"{name.decode()}.class"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(made)
+    return folder / "classes"
 
 
 def _environment_of(root: Path, folder: Path, port: int) -> Any:
