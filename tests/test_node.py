@@ -300,6 +300,14 @@ def test_documents_are_found_by_query(cluster: Cluster, index: str) -> None:
     assert found == {"alice": {"1", "3"}, "nobody": frozenset(), "all": {"1", "2", "3"}}
 
 
+def test_esql_answers_what_asks_for_one_of_several_texts(cluster: Cluster) -> None:
+    with cluster.temporary_index({"mappings": {"properties": {"a": {"type": "text"}}}}) as index:
+        cluster.load(index, [("1", {"a": "one"}), ("2", {"a": "two"}), ("3", {"a": "three"})])
+        client = cluster.client.options(request_timeout=30, max_retries=0)
+        query = f'FROM {index} METADATA _id | WHERE a IN ("one", "three") | KEEP _id | SORT _id | LIMIT 9'
+        assert client.esql.query(query=query)["values"] == [["1"], ["3"]]
+
+
 def test_more_hits_than_an_answer_holds_are_all_found(cluster: Cluster, index: str) -> None:
     count = 2 * cluster_module.PAGE + 1
     assert cluster.load(index, ((str(n), {"size": n}) for n in range(count))) == {}

@@ -64,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Without RULES and EVENTS it compares the pack, and rules of the kinds on which queries go wrong "
         "(the folder kinds), over the fixture events and the sample.",
     )
-    parser.add_argument("rules", nargs="?", metavar="RULES", help="a folder of Sigma rules, a file, or 'kinds'")
+    parser.add_argument("rules", nargs="?", metavar="RULES", help="a folder of Sigma rules, or a file")
     parser.add_argument("events", nargs="*", metavar="EVENTS", help="files or folders of CloudTrail events")
     parser.add_argument("--server", choices=("8", "9"), default="8", help="start Elasticsearch 8.19 (default) or 9.5")
     parser.add_argument("--elasticsearch", metavar="URL", help="a running one instead, or ELASTICSEARCH_URL")
@@ -87,7 +87,7 @@ def _material(given: argparse.Namespace) -> Iterator[tuple[str, Rules, Events]]:
     what = ", ".join(given.events) if given.events else "the project's own events"
     if given.rules is None:
         yield f"the pack on {what}", read_rules([packaged("rules")]), events
-    rules = KINDS if given.rules in (None, "kinds") else Path(given.rules)
+    rules = KINDS if given.rules is None else Path(given.rules)
     yield f"{rules.name} on {what}", read_rules([rules]), events
 
 
@@ -152,7 +152,7 @@ def _details(score: Score) -> Iterator[tuple[str, str, str, str]]:
         ("no answer", score.unanswered),
     ):
         for rule, reason in problems.items():
-            yield score.way, safe(rule), outcome, safe(reason[:160])
+            yield score.way, safe(rule), outcome, safe(reason[:90])
 
 
 if __name__ == "__main__":

@@ -41,12 +41,11 @@ class Setting:
 
         Raises :class:`UsageError` for what does not go together; those of :func:`keytrail.schemas.live.load_schema`.
         """
+        if any(number is not None and number < 1 for number in (self.ignore_above, self.field_limit)):
+            raise UsageError("--ignore-above and --field-limit need a number from 1 on")
         schema: Schema | None = None
         if self.mapping != DYNAMIC:
-            known = SCHEMAS.get(self.mapping)
-            schema = known or load_schema(_existing(self.mapping), "compared")
-        elif self.ignore_above is not None and self.ignore_above < 1:
-            raise UsageError("--ignore-above needs at least 1")
+            schema = SCHEMAS.get(self.mapping) or load_schema(_existing(self.mapping), "compared")
         if schema is not None and self.ignore_above is not None:
             raise UsageError("--ignore-above goes with --mapping dynamic", hint="other mappings say it field by field")
         body = with_stand_ins(schema.body) if schema is not None else {"mappings": self._strings()}
@@ -164,9 +163,7 @@ class Comparison:
     def neither(self) -> list[str]:
         """The rules for which no way that is run has a query."""
         run = [one for one in self.scores if one.runs]
-        return [
-            name for name in self.rules.rules if all(name in {**one.refused, **one.unmapped} for one in run)
-        ]
+        return [name for name in self.rules.rules if all(name in {**one.refused, **one.unmapped} for one in run)]
 
     @property
     def ok(self) -> bool:
@@ -215,7 +212,9 @@ def compare(
         there = read_cluster(cluster, index)
         live = live_schema(there, index)
         schema = live if schema is None else replace(schema, index=index)
-        counted = {key: events.records[name] for key, name in ids.items() if setting.count_refused or key not in refused}
+        counted = {
+            key: events.records[name] for key, name in ids.items() if setting.count_refused or key not in refused
+        }
         truth = {
             name: frozenset(key for key, record in counted.items() if says(record))
             for name, says in rules.meanings.items()

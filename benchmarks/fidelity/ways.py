@@ -163,4 +163,3 @@ def _rows(cluster: Cluster, query: str, names: list[str]) -> list[str]:
         client = cluster.client.options(request_timeout=SECONDS, max_retries=0)
         answer = client.esql.query(query=asked, filter={"ids": {"values": names}})
     return [row[0] for row in answer["values"]]
-

@@ -298,8 +298,7 @@ def _start_java(root: Path, folder: Path) -> None:
 
 
 def _version_class(folder: Path) -> Path:
-    """Write an empty class and return the folder that holds it: the values of fields of type version, of which there are
-    none here.
+    """Write an empty class that stands for values of the type version, and return the folder that holds it.
 
     Maven Central does not carry that type. ES|QL's IN asks of each value whether it is one; without the class that ends
     its thread, and the query is never answered.
