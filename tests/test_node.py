@@ -458,3 +458,18 @@ def test_an_elasticsearch_that_is_not_there_is_a_named_error() -> None:
         elasticsearch.version  # noqa: B018
     with pytest.raises(NodeError, match="cannot be reached"):
         elasticsearch.search("x", {"all": {"match_all": {}}})
+
+
+def test_a_server_without_tls_is_told_from_a_bad_certificate(cluster: Cluster) -> None:
+    with connect(cluster.url.replace("http://", "https://")).client as client, pytest.raises(NodeError) as caught:
+        assert Cluster(client, "https").version
+    assert "begin with http://" in str(caught.value)
+
+
+def test_a_login_that_fails_names_what_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert cluster_module._login_hint() == cluster_module.CREDENTIALS
+    monkeypatch.setenv("ELASTICSEARCH_USERNAME", "someone")
+    monkeypatch.setenv("ELASTICSEARCH_PASSWORD", "secret")
+    assert cluster_module._login_hint() == "check ELASTICSEARCH_USERNAME and ELASTICSEARCH_PASSWORD"
+    monkeypatch.setenv("ELASTICSEARCH_API_KEY", "secret")
+    assert cluster_module._login_hint() == "check ELASTICSEARCH_API_KEY"

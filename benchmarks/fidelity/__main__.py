@@ -51,8 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for title, found in done:
             show(title, found, out, given.details)
     bad = [error for _, found in done for error in (*found.rules.bad, *found.events.bad)]
-    for error in dict.fromkeys(map(str, bad)):
-        complain(error)
+    for problem in dict.fromkeys(map(str, bad)):
+        complain(problem)
     return BAD_INPUT if bad else FINE if all(found.ok for _, found in done) else DOES_NOT_HOLD
 
 

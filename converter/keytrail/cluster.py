@@ -263,18 +263,27 @@ def named_errors(doing: str) -> Iterator[None]:
     except elasticsearch.ApiError as error:
         body = error.body
         reason = _reason(body["error"]) if isinstance(body, Mapping) and "error" in body else str(error)
-        hint = CREDENTIALS if error.status_code == 401 else None
+        hint = _login_hint() if error.status_code == 401 else None
         raise ClusterError(f"could not {doing}: {reason} (status {error.status_code})", hint=hint) from error
     except elasticsearch.ConnectionTimeout as error:
         raise ClusterError(f"could not {doing}: no answer within {SECONDS:g} seconds") from error
     except elasticsearch.SSLError as error:
         hint = "set ELASTICSEARCH_CA_CERTS to the file of its certificate authority"
+        if "WRONG_VERSION_NUMBER" in error.message or "record layer failure" in error.message:
+            hint = "what answers there does not speak TLS: does the URL begin with http://?"
         raise NodeError(f"could not {doing}: the TLS connection fails: {error.message}", hint=hint) from error
     except elasticsearch.ConnectionError as error:
-        hint = "check the URL, and that Elasticsearch runs"
+        hint = "check the URL (https or http, the port), and that Elasticsearch runs"
         raise NodeError(f"could not {doing}: Elasticsearch cannot be reached: {error.message}", hint=hint) from error
     except (elasticsearch.TransportError, elasticsearch.SerializationError) as error:
         raise ClusterError(f"could not {doing}: {error}") from error
+
+
+def _login_hint() -> str:
+    """What to do about a login that failed: nothing was given, or it is wrong."""
+    given = [name for name in ("API_KEY", "USERNAME", "PASSWORD") if os.environ.get(f"ELASTICSEARCH_{name}")]
+    used = given[:1] if "API_KEY" in given else given
+    return f"check {' and '.join(f'ELASTICSEARCH_{name}' for name in used)}" if used else CREDENTIALS
 
 
 def _reason(error: object) -> str:

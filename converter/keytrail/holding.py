@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 HOLDS, BROKEN, UNTESTED = "holds", "broken", "cannot be tested by a query"
 EXAMPLES = 3
+FIELDS_OF_TEXT = 2  # that an index makes of a new string: itself, and the keyword beside it
 Dsl = dict[str, Any]
 # A query for the documents that break a condition, or the reason why there is none.
 Breach = Union[Dsl, str]
@@ -105,8 +106,9 @@ def count(cluster: Cluster, index: str, query: Mapping[str, Any]) -> tuple[int, 
 def _room(condition: Condition, schema: LiveSchema) -> Holding:
     """Whether events are refused for their new fields; those refused for a field's type nobody can count."""
     index, used, limit = schema.fullest
-    if used >= limit:
-        return Holding(condition, BROKEN, why=f"{index} has {used:,} fields of {limit:,}: it refuses new ones")
+    if limit - used < FIELDS_OF_TEXT:
+        why = f"{index} has {used:,} fields of {limit:,}: it refuses events with a new text ({FIELDS_OF_TEXT} fields)"
+        return Holding(condition, BROKEN, why=why)
     why = f"what an index has refused is not in it; {index} has {used:,} fields, its limit is {limit:,}"
     return Holding(condition, UNTESTED, why=why)
 

@@ -74,6 +74,16 @@ def _kinds(word: str, schema: Schema, count: Count) -> list[Kind]:
     return [_counted(name, selections, schema, count) for name, selections in NEEDS[word].items()]
 
 
+def _never_had(error: KeytrailError, schema: Schema) -> bool:
+    """Whether no event in the index has had the field: an index that makes no new fields can hold it all the same."""
+    if not isinstance(error, UnmappedField):
+        return False
+    try:
+        return error.field is None or schema.mapping.takes_new(schema.index_name(error.field)) == "true"
+    except UnmappedField:
+        return True
+
+
 def _counted(name: str, selections: Sequence[Selection], schema: Schema, count: Count) -> Kind:
     """The most that any of the selections finds. A field that no event has had finds none."""
     events, why = 0, None
@@ -87,8 +97,8 @@ def _counted(name: str, selections: Sequence[Selection], schema: Schema, count: 
         try:
             if made.query is not None:
                 events = max(events, count(made.query.body["query"]))
-            elif not isinstance(made.error, UnmappedField):
-                why = str(made.error.message if made.error else "")
+            elif made.error is not None and not _never_had(made.error, schema):
+                why = made.error.message
         except KeytrailError as error:
             why = error.message
     return Kind(name, None if why is not None and not events else events, None if events else why)

@@ -18,6 +18,7 @@ from keytrail.pack import Pack, load_rules
 from keytrail.proof import Report
 
 FINE, DOES_NOT_HOLD, BAD_INPUT = 0, 1, 2
+STOPPED = 130  # by Ctrl-C, as shells say it; click would say 1, which is something that was checked
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -41,6 +42,9 @@ def named_errors(command: Command) -> Command:
         except KeytrailError as error:
             complain(error)
             sys.exit(BAD_INPUT)
+        except KeyboardInterrupt:
+            complain("stopped")
+            sys.exit(STOPPED)
         except BrokenPipeError:
             sys.stderr.close()
             sys.exit(FINE)
