@@ -18,7 +18,6 @@ from typing import Any
 from uuid import UUID
 
 from sigma.exceptions import SigmaError
-from sigma.filters import SigmaFilter
 
 from keytrail import conditions, reference
 from keytrail.errors import FilterError, KeytrailError, NeedsProfile, RuleError
@@ -141,6 +140,8 @@ def read_filter(document: Rule) -> Filter:
         raise _error(
             document, "filter", "the filter does not say for which rules it is", "rules: a list of ids, or any"
         )
+    from sigma.filters import SigmaFilter  # half a second, where there are no filters
+
     selections = {str(name): value for name, value in given.items() if name not in RESERVED}
     try:
         SigmaFilter.from_dict({key: value for key, value in document.document.items() if key != "keytrail"})

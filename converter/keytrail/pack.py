@@ -9,17 +9,22 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
-from sigma.collection import SigmaCollection
 from sigma.exceptions import SigmaError
-from sigma.rule import SigmaRule
+from yaml.composer import Composer
+from yaml.constructor import SafeConstructor
+from yaml.cyaml import CParser
+from yaml.resolver import Resolver
 
-from keytrail import correlation_yaml
+from keytrail import correlation_yaml, plain
 from keytrail.correlation import Correlation
 from keytrail.errors import KeytrailError, RuleError
-from keytrail.lint import check_detections, check_document, check_size
+from keytrail.lint import check_detections, check_document
+
+if TYPE_CHECKING:
+    from sigma.collection import SigmaCollection
 
 LARGEST = 1_000_000
 MOST_DEPTH = 60
@@ -73,11 +78,18 @@ class Rule:
         level = self.document.get("level")
         return level if level in LEVELS else "medium"
 
+    @cached_property
+    def plain(self) -> plain.Plain | None:
+        """The rule's logic, where it can be read without pySigma."""
+        return plain.read(self.document)
+
     def collection(self) -> SigmaCollection:
         """Return the rule parsed by pySigma, afresh each time: pipelines change rule objects in place.
 
         The rules that a correlation names are in it as well, before the correlation.
         """
+        from sigma.collection import SigmaCollection  # half a second, which most rules do not need
+
         bases = {base.id: dict(base.document) for base in self.references.values()}
         with warnings.catch_warnings():
             # pySigma compiles expressions with Python's re, whose doubts about [[ or && are none of RE2's.
@@ -258,9 +270,8 @@ def _checked(path: Path, document: object, text: str, line: int) -> Rule:
         listed = conditions if isinstance(conditions, list) else [conditions]
         check_document(detection)
         check_detections([str(name) for name in detection if name != "condition"], map(str, listed))
-        for parsed in rule.collection().rules:
-            if isinstance(parsed, SigmaRule):
-                check_size(parsed.detection.detections, parsed.detection.condition)
+        if rule.plain is None:
+            _check_parsed(rule)
     except KeytrailError as error:
         error.path, error.line = str(path), rule.line_of(error.field or "condition")
         raise
@@ -271,6 +282,17 @@ def _checked(path: Path, document: object, text: str, line: int) -> Rule:
     except (AttributeError, TypeError, KeyError, RecursionError) as error:
         raise RuleError(f"not a Sigma rule ({error})", path=path, line=line) from error
     return rule
+
+
+def _check_parsed(rule: Rule) -> None:
+    """What pySigma makes of a rule, and how much of it."""
+    from sigma.rule import SigmaRule
+
+    from keytrail.backend import check_size
+
+    for parsed in rule.collection().rules:
+        if isinstance(parsed, SigmaRule):
+            check_size(parsed.detection.detections, parsed.detection.condition)
 
 
 def _refuse_action(rule: Rule) -> Rule:
@@ -314,12 +336,21 @@ _LOOKS = {
 }
 
 
-class PlainLoader(yaml.SafeLoader):
-    """Safe YAML without what a rule has no use for and an attacker has: aliases, endless nesting, doubled keys."""
+class PlainLoader(Composer, CParser, SafeConstructor, Resolver):  # type: ignore[misc]
+    """Safe YAML without what a rule has no use for and an attacker has: aliases, endless nesting, doubled keys.
+
+    libyaml scans and parses, event by event; what is composed of the events is checked here.
+    """
 
     depth = 0
     parts = 0
     most_parts = sys.maxsize
+
+    def __init__(self, text: str) -> None:
+        CParser.__init__(self, text)
+        Composer.__init__(self)
+        SafeConstructor.__init__(self)
+        Resolver.__init__(self)
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         event = self.peek_event()  # type: ignore[no-untyped-call]

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from keytrail.convert import Conversion
-from keytrail.correlation_hunt import CorrelationHit
-from keytrail.explain import Explanation
 from keytrail.filters import needs_profile
-from keytrail.hunt import AnyHit
 from keytrail.pack import LEVELS, Rule
-from keytrail.proof import Report
+
+if TYPE_CHECKING:
+    from keytrail.convert import Conversion
+    from keytrail.explain import Explanation
+    from keytrail.hunt import AnyHit
+    from keytrail.proof import Report
 
 _COLOURS = {
     "critical": "bold red",

@@ -7,15 +7,16 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
-from keytrail import render
 from keytrail.data import packaged
 from keytrail.errors import KeytrailError, UsageError
 from keytrail.pack import Pack, load_rules
-from keytrail.proof import Report
+
+if TYPE_CHECKING:
+    from keytrail.proof import Report
 
 FINE, DOES_NOT_HOLD, BAD_INPUT = 0, 1, 2
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -97,6 +98,8 @@ FORMAT = click.option(
 
 def show_report(report: Report) -> None:
     """Print the proof as a table, failures last."""
+    from keytrail import render
+
     out = render.console()
     render.show_verdicts(report.conversions, out)
     out.print(render.proof_table(report))
