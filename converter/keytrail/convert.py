@@ -9,9 +9,8 @@ from sigma.exceptions import SigmaError
 
 from keytrail import correlation_plan, plain
 from keytrail.errors import KeytrailError, Refused, RuleError, UsageError
-from keytrail.filters import needs_profile, refusal
-from keytrail.generators import GENERATORS
-from keytrail.pack import Rule
+from keytrail.generators import GENERATORS, generate
+from keytrail.pack import Rule, needs_profile, refusal
 from keytrail.schemas import Schema
 from keytrail.typed import always
 from keytrail.verdict import Condition, Query
@@ -71,7 +70,7 @@ def _query(rule: Rule, schema: Schema, target: str) -> Query:
     node = None if rule.plain is None else plain.resolve(rule.plain, schema)
     if node is None:
         return _by_pysigma(rule, schema, target)
-    made = GENERATORS[target](node, schema)
+    made = generate(target, node, schema)
     return replace(made, conditions=(*made.conditions, *always(schema)))
 
 

@@ -20,9 +20,9 @@ from uuid import UUID
 from sigma.exceptions import SigmaError
 
 from keytrail import conditions, reference
-from keytrail.errors import FilterError, KeytrailError, NeedsProfile, RuleError
+from keytrail.errors import FilterError, KeytrailError, RuleError
 from keytrail.lint import check_detections, selected
-from keytrail.pack import Rule, read_documents, rewired
+from keytrail.pack import Rule, is_template, read_documents, rewired
 
 RESERVED = frozenset({"rules", "condition"})
 EVERY = "any"
@@ -50,7 +50,7 @@ class Filter:
     @property
     def template(self) -> bool:
         """Whether its values are placeholders, which a site profile fills."""
-        return _is_template(self.rule)
+        return is_template(self.rule)
 
     @property
     def stem(self) -> str:
@@ -213,11 +213,6 @@ def _check_condition(condition: str, selections: Mapping[str, Any]) -> None:
         raise FilterError(f"the condition does not use the selection {unused[0]!r}", hint="name it or take it out")
 
 
-def _is_template(document: Rule) -> bool:
-    said = document.document.get("keytrail")
-    return isinstance(said, Mapping) and said.get("needs") == "profile"
-
-
 def _check_unknown(made: Filter) -> None:
     """An event of which nothing is known must pass: a filter states what it takes out."""
     if made.template:
@@ -335,16 +330,6 @@ def _renamed(condition: str, prefix: str) -> str:
         assert made is not None
         tree = made
     return conditions.render(tree)
-
-
-def needs_profile(rule: Rule) -> bool:
-    """Tell whether a rule means nothing without a site profile, and has had none."""
-    return rule.site is None and _is_template(rule)
-
-
-def refusal(rule: Rule) -> NeedsProfile:
-    """Return what is said of a rule that lacks its profile."""
-    return NeedsProfile("needs a profile", path=rule.path, line=rule.line, hint="name the site's with --site FILE")
 
 
 def expired(filters: Iterable[Filter], day: date | None = None) -> list[FilterError]:

@@ -11,8 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from keytrail.filters import needs_profile
-from keytrail.pack import LEVELS, Rule
+from keytrail.pack import LEVELS, Rule, needs_profile
 
 if TYPE_CHECKING:
     from keytrail.convert import Conversion
@@ -145,7 +144,7 @@ def hits_table(hits: Sequence[AnyHit]) -> Table:
 
 def _hit_row(hit: AnyHit) -> tuple[object, ...]:
     fields = hit.as_dict()
-    if isinstance(hit, CorrelationHit):
+    if hit.rule.kind == "correlation":
         what = f"{hit.episode.events:,} events until {fields['to']}"
         return fields["from"], fields["rule"], what, ", ".join(hit.episode.group) or None, None
     return tuple(fields[name] for name in ("event_time", "rule", "event_name", "principal", "source_ip"))

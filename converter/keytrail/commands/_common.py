@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import click
 
 from keytrail.data import packaged
-from keytrail.errors import KeytrailError, UsageError
+from keytrail.errors import KeytrailError, RuleError, UsageError
 from keytrail.pack import Pack, load_rules
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def packs(names: Sequence[str], folder: Path | None = None) -> Pack:
     stems = [name for name in names if Path(name) not in paths]
     found = load_rules(paths) if paths else Pack()
     if stems or not names:
-        whole = load_rules([home])
+        whole = _alone(stems, home) or load_rules([home])
         unknown = [stem for stem in stems if not any(stem in (rule.stem, rule.id) for rule in whole.rules)]
         if unknown:
             raise UsageError(
@@ -79,6 +79,18 @@ def packs(names: Sequence[str], folder: Path | None = None) -> Pack:
         found.errors += whole.errors
         found.filters += whole.filters
     return found
+
+
+def _alone(stems: Sequence[str], home: Path) -> Pack | None:
+    """The rules of these files alone, where each stem is a file's and none is about other rules."""
+    files = {path.stem: path for path in sorted(home.rglob("*.yml"))}
+    if not stems or not all(stem in files for stem in stems):
+        return None
+    try:
+        found = load_rules([files[stem] for stem in stems])
+    except RuleError:
+        return None
+    return None if found.errors or any(rule.kind == "correlation" for rule in found.rules) else found
 
 
 def finish(*codes: int) -> NoReturn:

@@ -22,9 +22,8 @@ from keytrail.commands._common import (
 )
 from keytrail.commands._narrowing import FILTERS, SITE, narrow_pack
 from keytrail.correlation_hunt import known_groups
-from keytrail.filters import needs_profile
 from keytrail.hunt import AnyHit, Hunt, Window, instant, worst
-from keytrail.pack import LEVELS, Rule
+from keytrail.pack import LEVELS, Rule, needs_profile
 from keytrail.records import Reader
 from keytrail.schemas import get_schema
 
