@@ -1,9 +1,9 @@
 """How long a rule takes to convert, against the stock Elasticsearch backend for sigma-cli, in one run.
 
-``python -m benchmarks.conversion`` converts the pack in turn with each, many times over, and prints the time of a rule and
-the ratio of the two: of the library calls, from a rule's text to its query; of the whole commands, from files to queries;
-and of what one more rule adds to a command, whose start-up is then left out. Times are of the processor, which are the same
-on a busy machine. The commands write to files that nobody looks at.
+``python -m benchmarks.conversion`` converts the pack in turn with each, many times over, and prints the time of a rule
+and the ratio of the two: of the library calls, from a rule's text to its query; of the whole commands, from files to
+queries; and of what one more rule adds to a command, whose start-up is then left out. Times are the processor's, which
+a busy machine leaves as they are.
 """
 
 from __future__ import annotations
@@ -85,10 +85,13 @@ def command(words: Sequence[str], output: Path) -> Callable[[], float]:
     """Return what runs a command and tells the processor's seconds that it takes, start-up included."""
 
     def seconds() -> float:
-        with output.open("wb") as out, output.with_suffix(".errors").open("wb") as errors:
-            with subprocess.Popen(words, stdout=out, stderr=errors) as process:
-                _, _, used = os.wait4(process.pid, 0)
-                process.returncode = 0
+        with (
+            output.open("wb") as out,
+            output.with_suffix(".errors").open("wb") as errors,
+            subprocess.Popen(words, stdout=out, stderr=errors) as process,
+        ):
+            _, _, used = os.wait4(process.pid, 0)
+            process.returncode = 0
         return used.ru_utime + used.ru_stime
 
     return seconds

@@ -1,8 +1,8 @@
 """Measure the patterns of the pack, in every schema and language: ``python -m benchmarks.measure_patterns``.
 
-What a pattern takes of a node's heap follows from the pattern alone (``keytrail.automaton``), and some need a tenth of a
-second to work out. The table that this writes is shipped, so that no conversion has to; a table that is out of date is
-not used.
+What a pattern takes of a node's heap follows from the pattern alone (``keytrail.automaton``), and some need a tenth of
+a second to work out. The table that this writes is shipped, so that no conversion has to; a table that is out of date
+is not used.
 """
 
 from __future__ import annotations

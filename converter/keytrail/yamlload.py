@@ -32,10 +32,11 @@ def documents(text: str, most_parts: int) -> Iterator[tuple[Any, int]]:
     Parameters: ``most_parts`` is how many names and values are taken. Raises :class:`yaml.YAMLError` with the place of
     what is no YAML, or none that is taken here.
     """
-    yield from _Quick(most_parts).documents(text) or _careful(text, most_parts)
+    yield from _Quick(most_parts).documents(text) or with_care(text, most_parts)
 
 
-def _careful(text: str, most_parts: int) -> Iterator[tuple[Any, int]]:
+def with_care(text: str, most_parts: int) -> Iterator[tuple[Any, int]]:
+    """Yield the same, and name whatever is wrong with its place."""
     loader = PlainLoader(text, most_parts)
     while loader.check_node():
         node: yaml.Node = loader.get_node()  # type: ignore[assignment]
