@@ -309,7 +309,7 @@ def _compare(field: str, value: object, *, operator: str) -> Leaf:
     return _leaf(field, Compare(operator, _number(value)))
 
 
-_AROUND = {
+_AROUND: dict[tuple[str, ...], dict[str, Any]] = {
     (): {},
     ("contains",): {"before": True, "after": True},
     ("startswith",): {"after": True},

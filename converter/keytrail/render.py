@@ -144,7 +144,9 @@ def hits_table(hits: Sequence[AnyHit]) -> Table:
 
 def _hit_row(hit: AnyHit) -> tuple[object, ...]:
     fields = hit.as_dict()
-    if hit.rule.kind == "correlation":
+    from keytrail.correlation_hunt import CorrelationHit
+
+    if isinstance(hit, CorrelationHit):
         what = f"{hit.episode.events:,} events until {fields['to']}"
         return fields["from"], fields["rule"], what, ", ".join(hit.episode.group) or None, None
     return tuple(fields[name] for name in ("event_time", "rule", "event_name", "principal", "source_ip"))

@@ -10,13 +10,12 @@ from functools import lru_cache
 from typing import Any
 
 import yaml
+from yaml._yaml import CParser
 from yaml.composer import Composer
 from yaml.constructor import SafeConstructor
-from yaml.cyaml import CParser
 from yaml.resolver import Resolver
 
 MOST_DEPTH = 60
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 # How a value must be written that YAML 1.1 takes for no string: 012345670123 is no account number to it, 12:30 is 750.
 _LOOKS = {
@@ -63,7 +62,7 @@ class _Quick:
         try:
             nodes = list(yaml.compose_all(text, Loader=yaml.CSafeLoader))
             return [(self._value(node, 0), node.start_mark.line + 1) for node in nodes]
-        except (yaml.YAMLError, _OddError):
+        except (yaml.YAMLError, _OddError, ValueError):
             return None
 
     def _value(self, node: yaml.Node, depth: int) -> Any:
@@ -72,7 +71,8 @@ class _Quick:
             raise _OddError
         kind = type(node)
         if kind is yaml.ScalarNode:
-            return node.value if node.tag == _STRING else _scalar(node.tag, node.value, bool(node.style))
+            quoted = bool(node.style)  # type: ignore[attr-defined]
+            return node.value if node.tag == _STRING else _scalar(node.tag, node.value, quoted)
         if kind is yaml.SequenceNode and node.tag == _LIST:
             return [self._value(part, depth + 1) for part in node.value]
         if node.tag != _MAPPING:
@@ -112,7 +112,7 @@ def _scalar(tag: str, text: str, quoted: bool) -> Any:
 _DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 
 
-class PlainLoader(Composer, CParser, SafeConstructor, Resolver):  # type: ignore[misc]
+class PlainLoader(Composer, CParser, SafeConstructor, Resolver):
     """Safe YAML without what a rule has no use for and an attacker has: aliases, endless nesting, doubled keys.
 
     libyaml scans and parses, event by event; what is composed of the events is checked here. Parameters: ``text`` is
@@ -129,7 +129,7 @@ class PlainLoader(Composer, CParser, SafeConstructor, Resolver):  # type: ignore
         Resolver.__init__(self)
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        event = self.peek_event()  # type: ignore[no-untyped-call]
+        event: Any = self.peek_event()
         if self.check_event(yaml.AliasEvent):
             raise yaml.MarkedYAMLError(problem="YAML aliases are not taken in a rule", problem_mark=event.start_mark)
         self.depth += 1
@@ -142,9 +142,6 @@ class PlainLoader(Composer, CParser, SafeConstructor, Resolver):  # type: ignore
         self.depth -= 1
         if isinstance(node, yaml.MappingNode):
             self._check_keys(node)
-        elif isinstance(node, yaml.ScalarNode) and _SURROGATE.search(node.value):
-            problem = "half a character, an escaped surrogate; write the character itself"
-            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
         elif isinstance(node, yaml.ScalarNode) and not node.style:
             looks = _LOOKS.get(node.tag.rpartition(":")[2])
             if looks is not None and not looks.fullmatch(node.value):
