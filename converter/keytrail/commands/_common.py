@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Sequence
 from functools import wraps
@@ -13,6 +12,7 @@ import click
 
 from keytrail.data import packaged
 from keytrail.errors import KeytrailError, RuleError, UsageError
+from keytrail.files import json_text
 from keytrail.pack import Pack, load_rules
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def finish(*codes: int) -> NoReturn:
 
 def print_json(value: object) -> None:
     """Print ``value`` as JSON, in ASCII: a log's control characters do not reach the terminal."""
-    click.echo(json.dumps(value, indent=2))
+    click.echo(json_text(value, ascii_only=True))
 
 
 FORMAT = click.option(

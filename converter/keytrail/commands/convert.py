@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
@@ -21,7 +20,7 @@ from keytrail.commands._common import (
 from keytrail.commands._narrowing import FILTERS, SITE, narrow_pack
 from keytrail.commands._schemas import INDEX, MAPPING_FROM, SCHEMA, chosen
 from keytrail.convert import convert
-from keytrail.files import write_text
+from keytrail.files import json_text, write_text
 from keytrail.generators import GENERATORS
 from keytrail.schemas import Schema
 
@@ -80,7 +79,7 @@ def command(
     if output is not None:
         for stem, shape in shapes.items():
             ending = target if isinstance(shape, str) else "json"
-            written = shape if isinstance(shape, str) else json.dumps(shape, indent=2, ensure_ascii=False)
+            written = shape if isinstance(shape, str) else json_text(shape)
             write_text(output / f"{stem}.{ending}", written + "\n")
     elif style == "json":
         print_json(list(shapes.values()))
