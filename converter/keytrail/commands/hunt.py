@@ -56,7 +56,8 @@ class Output:
             out.print(render.hits_table(self.hits))
             out.print(
                 f"{reader.files:,} files, {reader.records:,} records read, {hunt.searched:,} searched, "
-                f"{hunt.counts.total():,} hits, {len(hunt.refused)} rules refused, {len(hunt.blind)} blind, {reader.bad_count:,} bad inputs"
+                f"{hunt.counts.total():,} hits, {len(hunt.refused)} rules refused, {len(hunt.blind)} blind, "
+                f"{reader.bad_count:,} bad inputs"
             )
 
 
