@@ -169,7 +169,7 @@ class Hunt:
         self._collectors.append(collector)
         self.counts[rule.id] = 0
 
-    def run(self, reader: Reader, window: Window = Window()) -> Iterator[AnyHit]:
+    def run(self, reader: Iterable[tuple[Mapping[str, Any], str, int]], window: Window = Window()) -> Iterator[AnyHit]:
         """Yield the hits in the order of the records, those of correlations in the end."""
         span = Span()
         for record, path, number in reader:
