@@ -1,16 +1,17 @@
 """How loud the pack is on a month in which nothing happens: the expected alerts a day, by rule.
 
-``python -m benchmarks.quiet_month`` makes thirty days of an account's normal activity and hunts in them with every rule,
-correlations too, without a site profile and with one (``benchmarks/quiet_site.yml``). The account has a trail of its own
-and the organization's, whose bucket uses a bucket key; deliveries every five minutes, digests every hour, data events of
-the log bucket; a known reader that fetches every log file; people who read in the console; AWS Config; administrators'
-changes with a ticket, of the trail's key and of the keys of applications, some of which are retired. Nothing is random.
+``python -m benchmarks.quiet_month`` makes thirty days of an account's normal activity and hunts in them with every
+rule, correlations too, without a site profile and with one (``benchmarks/quiet_site.yml``). The account has a trail of
+its own and the organization's, whose bucket uses a bucket key; deliveries every five minutes, digests every hour, data
+events of the log bucket; a known reader that fetches every log file; people who read in the console; AWS Config;
+administrators' changes with a ticket, of the trail's key and of the keys of applications, one of which is retired.
+Nothing is random.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -122,7 +123,7 @@ def people(start: datetime, day: int) -> Iterator[Event]:
 
 
 def weekly(time: datetime, who: Event, key: Event) -> Iterator[Event]:
-    """The key's policy and the trail's settings are set again as infrastructure code has them; members get the trail."""
+    """Infrastructure code sets the key's policy and the trail again; members get the organization's trail."""
     put, update = "kms:PutKeyPolicy", "cloudtrail:UpdateTrail"
     policy = {**key, "policyName": "default", "policy": sample.default_policy()}
     yield sample.record(time, put, who, sample.cli(sample.OFFICE, put), policy, key)
@@ -155,7 +156,7 @@ def monthly(time: datetime, who: Event, key: Event) -> Iterator[Event]:
 def retired(time: datetime, who: Event) -> Iterator[Event]:
     """An application goes: its key gets a last policy, is disabled, and scheduled for deletion in thirty days."""
     policy = sample.default_policy().replace("cloudtrail.amazonaws.com", "logs.us-west-2.amazonaws.com")
-    calls = {"PutKeyPolicy": {"policyName": "default", "policy": policy}, "DisableKey": {}}
+    calls: dict[str, Event] = {"PutKeyPolicy": {"policyName": "default", "policy": policy}, "DisableKey": {}}
     resources = [{"accountId": sample.ACCOUNT, "type": "AWS::KMS::Key", "ARN": APPLICATION_KEY}]
     for minute, (name, more) in enumerate({**calls, "ScheduleKeyDeletion": {"pendingWindowInDays": 30}}.items()):
         call, request = f"kms:{name}", {"keyId": APPLICATION_KEY, **more}
@@ -172,14 +173,19 @@ def alerts(rules: Iterable[Rule], days: Iterable[int] = range(DAYS), profile: Pr
     return Counter(hit.rule.stem for hit in hunt.run(records))
 
 
+def columns(rules: Sequence[Rule]) -> tuple[Counter[str], Counter[str]]:
+    """Return the alerts of the whole month, without a site profile and with one."""
+    return alerts(rules), alerts(rules, profile=load_profile(SITE))
+
+
 def main() -> None:
     """Print the alerts a day."""
     rules = load_rules([packaged("rules")]).rules
-    columns = [alerts(rules), alerts(rules, profile=load_profile(SITE))]
+    both = columns(rules)
     by_level = [Counter[str](), Counter[str]()]
     print(f"{'alerts a day':51} {'without':>10} {'with a profile':>15}")
     for rule in sorted(rules, key=lambda one: (-LEVELS.index(one.level), one.stem)):
-        found = [column[rule.stem] for column in columns]
+        found = [column[rule.stem] for column in both]
         for totals, count in zip(by_level, found, strict=True):
             totals[rule.level] += count
         if any(found):

@@ -15,7 +15,6 @@ from keytrail.correlation_hunt import Collector, CorrelationHit, Span
 from keytrail.engine import Predicate, compile_query
 from keytrail.errors import NeedsProfile, Refused, UsageError
 from keytrail.pack import LEVELS, Rule
-from keytrail.records import Reader
 from keytrail.schemas import Schema
 from keytrail.telemetry import Tally
 
