@@ -1,5 +1,6 @@
 """What is read of a rule without pySigma is what pySigma reads."""
 
+import json
 import re
 import warnings
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from keytrail import automaton
 from keytrail.data import packaged
 from keytrail.generators import GENERATORS
 from keytrail.pack import Rule, load_rules
@@ -16,6 +18,7 @@ from keytrail.schemas import SCHEMAS, Schema
 from keytrail.targets import TARGETS
 from keytrail.yamlload import documents, with_care
 
+from benchmarks.measure_patterns import measured
 from benchmarks.trees import by_pysigma, without
 from tests.worlds import World, worlds
 
@@ -139,3 +142,10 @@ def test_values_are_those_of_the_careful_reader(text: str) -> None:
 
 def test_every_generator_is_a_target_for_sigma_cli() -> None:
     assert list(GENERATORS) == list(TARGETS)
+
+
+def test_the_patterns_of_the_pack_are_measured_beforehand() -> None:
+    """A table of another edition of the measuring code would not be used: ``make queries`` writes it again."""
+    table = json.loads(automaton.TABLE.read_bytes())
+    assert table["edition"] == automaton.edition()
+    assert table["memory"] == measured()
