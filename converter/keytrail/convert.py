@@ -70,8 +70,8 @@ def _query(rule: Rule, schema: Schema, target: str) -> Query:
     node = None if rule.plain is None else plain.resolve(rule.plain, schema)
     if node is None:
         return _by_pysigma(rule, schema, target)
-    made = generate(target, node, schema)
-    return replace(made, conditions=(*made.conditions, *always(schema)))
+    made, more = generate(target, node, schema), always(schema)
+    return replace(made, conditions=(*made.conditions, *more)) if more else made
 
 
 def _by_pysigma(rule: Rule, schema: Schema, target: str) -> Query:

@@ -272,11 +272,11 @@ def _checked(path: Path, document: object, text: str, line: int) -> Rule:
     if not isinstance(detection, Mapping) or "condition" not in detection:
         raise RuleError("no detection with a condition", path=path, line=rule.line_of("detection"))
     try:
-        conditions = detection["condition"]
-        listed = conditions if isinstance(conditions, list) else [conditions]
         check_document(detection)
-        check_detections([str(name) for name in detection if name != "condition"], map(str, listed))
         if rule.plain is None:
+            conditions = detection["condition"]
+            listed = conditions if isinstance(conditions, list) else [conditions]
+            check_detections([str(name) for name in detection if name != "condition"], map(str, listed))
             _check_parsed(rule)
     except KeytrailError as error:
         error.path, error.line = str(path), rule.line_of(error.field or "condition")
