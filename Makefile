@@ -33,6 +33,7 @@ PAIRS = from keytrail.targets import TARGETS; from keytrail.schemas import SCHEM
 
 # Exit code 1 only says that a rule is refused, which is written down like a query.
 queries: $(VENV)/.demo
+	@$(BIN)/python -m benchmarks.measure_patterns
 	@rm -rf fixtures/queries
 	@for pair in $$($(BIN)/python -c '$(PAIRS)'); do \
 		echo "fixtures/queries/$$pair"; \

@@ -14,8 +14,7 @@ import yaml
 from keytrail import reference
 from keytrail.cases import load_cases, load_events
 from keytrail.data import packaged
-from keytrail.filters import needs_profile
-from keytrail.pack import Rule, load_rules
+from keytrail.pack import Rule, load_rules, needs_profile
 from sigma.collection import SigmaCollection
 from sigma.data import mitre_attack
 from sigma.plugins import InstalledSigmaPlugins

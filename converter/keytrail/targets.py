@@ -8,9 +8,10 @@ from typing import Any
 from sigma.correlations import SigmaCorrelationRule
 from sigma.rule import SigmaRule
 
-from keytrail import correlation_plan, correlation_yaml, esql, lucene, query_dsl
+from keytrail import correlation_plan, correlation_yaml
 from keytrail.backend import STATE, KeytrailBackend
 from keytrail.errors import Refused
+from keytrail.generators import generate
 from keytrail.resolved import Node
 from keytrail.schemas import Schema
 from keytrail.verdict import Query
@@ -27,7 +28,7 @@ class QueryDslBackend(KeytrailBackend):
     }
 
     def generate(self, node: Node, schema: Schema) -> Query:
-        return query_dsl.generate(node, schema)
+        return generate("query-dsl", node, schema)
 
     def convert_correlation_rule(
         self,
@@ -64,7 +65,7 @@ class KeytrailLuceneBackend(KeytrailBackend):
     }
 
     def generate(self, node: Node, schema: Schema) -> Query:
-        return lucene.generate(node, schema)
+        return generate("lucene", node, schema)
 
 
 class KeytrailEsqlBackend(KeytrailBackend):
@@ -78,7 +79,7 @@ class KeytrailEsqlBackend(KeytrailBackend):
     }
 
     def generate(self, node: Node, schema: Schema) -> Query:
-        return esql.generate(node, schema)
+        return generate("esql", node, schema)
 
 
 TARGETS: Mapping[str, type[KeytrailBackend]] = {

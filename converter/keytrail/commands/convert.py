@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
-from keytrail import render
 from keytrail.commands._common import (
     BAD_INPUT,
     DOES_NOT_HOLD,
@@ -22,9 +20,9 @@ from keytrail.commands._common import (
 from keytrail.commands._narrowing import FILTERS, SITE, narrow_pack
 from keytrail.commands._schemas import INDEX, MAPPING_FROM, SCHEMA, chosen
 from keytrail.convert import convert
-from keytrail.files import write_text
+from keytrail.files import json_text, write_text
+from keytrail.generators import GENERATORS
 from keytrail.schemas import Schema
-from keytrail.targets import TARGETS
 
 
 @click.command(
@@ -39,7 +37,7 @@ from keytrail.targets import TARGETS
 )
 @click.argument("names", metavar="[RULE|FILE|DIR]...", nargs=-1)
 @click.option(
-    "--target", type=click.Choice(list(TARGETS)), default="query-dsl", show_default=True, help="Query language."
+    "--target", type=click.Choice(list(GENERATORS)), default="query-dsl", show_default=True, help="Query language."
 )
 @SCHEMA
 @MAPPING_FROM
@@ -81,7 +79,7 @@ def command(
     if output is not None:
         for stem, shape in shapes.items():
             ending = target if isinstance(shape, str) else "json"
-            written = shape if isinstance(shape, str) else json.dumps(shape, indent=2, ensure_ascii=False)
+            written = shape if isinstance(shape, str) else json_text(shape)
             write_text(output / f"{stem}.{ending}", written + "\n")
     elif style == "json":
         print_json(list(shapes.values()))
@@ -93,5 +91,7 @@ def command(
     if len(made) == 1 and made[0].error is not None:
         complain(made[0].error)
     elif made:
+        from keytrail import render  # what draws tables takes as long to import as all rules to convert
+
         render.show_verdicts(made, render.console(stderr=True))
     finish(BAD_INPUT if pack.errors else FINE, DOES_NOT_HOLD if any(one.query is None for one in made) else FINE)
