@@ -1,0 +1,228 @@
+"""A rule's hits in a corpus: counted by who, what, where and when, and kept once for each different kind of them.
+
+Memory is bounded whatever the corpus: of each field the most frequent values are counted and the rest are "others"; of
+hits that differ in nothing that a filter could ask for, one record is kept.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from keytrail.errors import Refused
+from keytrail.hunt import Hunt
+from keytrail.learn import PERIODS, WEEK, Seen
+from keytrail.pack import Rule
+from keytrail.paths import text, values
+from keytrail.records import Reader
+from keytrail.schemas import get_schema
+from keytrail.times import DAY, iso, milliseconds
+from keytrail.tuning.fields import (
+    ADDRESS,
+    BUCKET,
+    CALL,
+    INVOKED_BY,
+    RECIPIENT,
+    SOURCE,
+    TYPE,
+    WHATS,
+    Actor,
+    actor_of,
+    keys_of,
+    session_of,
+)
+from keytrail.tuning.labels import TRUE, Labels
+from keytrail.tuning.reach import Reach
+
+Record = Mapping[str, Any]
+MOST_COUNTED = 1_000  # values of a field that are told apart at the end; up to twice as many on the way
+MOST_KINDS = 20_000
+MOST_KINDS_EACH = 1_000  # of one principal, so that a flood of one does not hide the others
+MOST_DAYS = 4_000
+LONGEST = 300
+
+COUNTED: Mapping[str, Callable[[Record], Iterator[str]]] = {
+    "principal": lambda record: iter([actor_of(record).name]),
+    "address": lambda record: _texts(record, ADDRESS),
+    "key": keys_of,
+    "bucket": lambda record: _texts(record, BUCKET),
+    "user agent": lambda record: _texts(record, "userAgent"),
+    "session name": lambda record: iter(filter(None, [session_of(record)])),
+    "account": lambda record: _texts(record, RECIPIENT),
+    "region": lambda record: _texts(record, "awsRegion"),
+}
+
+
+def _texts(record: Record, name: str) -> Iterator[str]:
+    return (text(value) for value in values(record, name))
+
+
+class Top:
+    """Counts values; of more than it can hold, the rarest become others. A frequent value's count is near the truth."""
+
+    def __init__(self, most: int = MOST_COUNTED) -> None:
+        self.counts: Counter[str] = Counter()
+        self.others = 0
+        self._most = most
+
+    def add(self, value: str) -> None:
+        """Count a value once."""
+        self.counts[value if len(value) <= LONGEST else value[: LONGEST - 1] + "…"] += 1
+        if len(self.counts) > 2 * self._most:
+            self._prune()
+
+    def _prune(self) -> None:
+        kept = Counter(dict(self.counts.most_common(self._most)))
+        self.others += self.counts.total() - kept.total()
+        self.counts = kept
+
+    def as_dict(self, most: int) -> dict[str, Any]:
+        """Return the most frequent values with their counts, and how many events had others."""
+        shown = self.counts.most_common(most)
+        left = self.counts.total() - sum(count for _, count in shown) + self.others
+        return {"values": [{"value": value, "hits": count} for value, count in shown], "others": left}
+
+
+@dataclass
+class Kind:
+    """Hits that differ in nothing that a filter could ask for: one of them, and what is known of all."""
+
+    record: Record
+    actor: Actor
+    seen: Seen = field(default_factory=Seen)
+    true: list[str] = field(default_factory=list)
+    labels: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def hits(self) -> int:
+        """How many hits there are of the kind."""
+        return self.seen.events
+
+
+@dataclass
+class Survey:
+    """What a corpus holds of a rule's hits. ``unkept`` hits were counted, and are of too many kinds to keep."""
+
+    rule: Rule
+    labels: Labels = field(default_factory=Labels)
+    hits: int = 0
+    records: int = 0
+    untimed: int = 0
+    first: int | None = None
+    last: int | None = None
+    kinds: dict[object, Kind] = field(default_factory=dict)
+    unkept: int = 0
+    by: dict[str, Top] = field(default_factory=lambda: {name: Top() for name in COUNTED})
+    days: Counter[int] = field(default_factory=Counter)
+    hours: Counter[int] = field(default_factory=Counter)
+    accounts: Top = field(default_factory=Top)
+    problems: list[str] = field(default_factory=list)
+    true_left: int = 0
+    _each: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def days_long(self) -> float | None:
+        """How long the corpus is, in days; None where no record tells its time."""
+        if self.first is None or self.last is None or self.first == self.last:
+            return None
+        return (self.last - self.first) / DAY
+
+    @property
+    def span(self) -> dict[str, Any] | None:
+        """From when to when the records are."""
+        if self.first is None or self.last is None:
+            return None
+        return {"from": iso(self.first), "to": iso(self.last), "days": self.days_long}
+
+    @property
+    def period(self) -> str:
+        """What routine is counted in: days in a corpus of a week or more, else hours."""
+        return "day" if (self.days_long or 0) >= WEEK - 1 else "hour"
+
+    def periods(self, kinds: list[Kind]) -> int:
+        """In how many different periods the hits of some kinds were seen, no more counted than matter."""
+        named = [kind.seen.days if self.period == "day" else kind.seen.hours for kind in kinds]
+        return len(set().union(*named))
+
+    def routine(self, kinds: list[Kind]) -> bool:
+        """Tell whether hits come again and again: a burst can be anybody's."""
+        return self.periods(kinds) >= PERIODS
+
+    @property
+    def labelled(self) -> Counter[str]:
+        """How many hits have each label."""
+        return sum((kind.labels for kind in self.kinds.values()), Counter())
+
+    def take(self, record: Record, path: str, number: int) -> None:
+        """Count a hit."""
+        self.hits += 1
+        for name, read in COUNTED.items():
+            for value in read(record):
+                self.by[name].add(value)
+        moment = milliseconds(record.get("eventTime"))
+        if moment is None:
+            self.untimed += 1
+        elif len(self.days) < MOST_DAYS or moment // DAY in self.days:
+            self.days[moment // DAY] += 1
+            self.hours[moment % DAY // 3_600_000] += 1
+        label = self.labels.of(record, path, number)
+        kind = self._kind(record)
+        if kind is None:
+            self.unkept += 1
+            self.true_left += label is not None and label[1] == TRUE
+            return
+        kind.seen.add(record)
+        if label is not None:
+            kind.labels[label[1]] += 1
+            if label[1] == TRUE and len(kind.true) < WEEK:
+                kind.true.append(label[0])
+
+    def _kind(self, record: Record) -> Kind | None:
+        actor = actor_of(record)
+        key = (actor.name, *(tuple(_texts(record, name)) for name in _TELLING))
+        found = self.kinds.get(key)
+        if found is None and len(self.kinds) < MOST_KINDS and self._each[actor.name] < MOST_KINDS_EACH:
+            self._each[actor.name] += 1
+            found = self.kinds[key] = Kind(record, actor)
+        return found
+
+    def span_take(self, record: Record) -> None:
+        """Take any record: how long the corpus is, and whose."""
+        self.records += 1
+        for account in _texts(record, RECIPIENT):
+            self.accounts.add(account)
+        moment = milliseconds(record.get("eventTime"))
+        if moment is not None:
+            self.first = moment if self.first is None else min(self.first, moment)
+            self.last = moment if self.last is None else max(self.last, moment)
+
+
+# Hits that differ in none of these, nor in who acts, are treated the same by every filter that is proposed.
+_TELLING = (SOURCE, CALL, TYPE, INVOKED_BY, *WHATS, "resources.ARN", RECIPIENT, ADDRESS)
+
+
+def look(
+    rule: Rule, reader: Reader, labels: Labels | None = None, progress: Callable[[int, int], None] = lambda *_: None
+) -> Survey:
+    """Read a corpus and return what it holds of the rule's hits.
+
+    Raises :class:`~keytrail.errors.Refused` where the rule cannot be evaluated. ``progress`` is told how many records
+    and hits there are, now and then.
+    """
+    schema = get_schema("keytrail")
+    hunt = Hunt.prepare([rule], schema)
+    if rule.id in hunt.refused:
+        raise Refused(hunt.refused[rule.id], path=rule.path, line=rule.line)
+    found, reach = Survey(rule, labels or Labels()), Reach(rule, schema)
+    for record, path, number in reader:
+        found.span_take(record)
+        reach.take(record, schema.document(record))
+        if any(True for _ in hunt.matching(record)):
+            found.take(record, path, number)
+        if found.records % 20_000 == 0:
+            progress(found.records, found.hits)
+    if found.records and not found.hits:
+        found.problems = reach.problems()
+    return found
