@@ -152,12 +152,16 @@ def _decision(
 
 
 def _cases(rule: Rule, folder: Path | None) -> list[Case] | None:
+    """The rule's cases: those in ``folder``, or those that come with a rule of the pack; None where there are none."""
     home = packaged("fixtures")
-    known = load_cases(folder or home / "cases", load_events(home / "events"))
+    if folder is None and packaged("rules") not in rule.path.parents:
+        return None
+    # The folders of the cases are those of the rules.
+    known = load_cases(folder or home / "cases" / rule.path.parent.name, load_events(home / "events"))
     mine = [case for case in known if case.rule == rule.stem]
-    if folder is not None and not mine:
+    if not mine:
         raise CaseError(f"no cases of {rule.stem} in this folder", path=folder, hint=f"they are in {rule.stem}.yml")
-    return mine or None
+    return mine
 
 
 def _progress(records: int, hits: int) -> None:

@@ -37,7 +37,8 @@ class Control:
     """A field that tells hits apart: ``chooser`` says who chooses its value, ``form`` what AWS writes there.
 
     ``role`` is what the field is good for in an exclusion: who acts, what is acted on, from where, whose log it is, how
-    (which call), or none at all. A value that does not have the form is never put into a filter.
+    (which call), or none at all. A value that does not have the form is never put into a filter. ``cased`` says that
+    values which differ in the case of a letter are different things, as far as anybody knows.
     """
 
     field: str
@@ -46,6 +47,7 @@ class Control:
     strength: float
     chooser: str
     form: str = ".^"
+    cased: bool = False
 
     def takes(self, value: str) -> bool:
         """Tell whether the value has the form that AWS gives it."""
@@ -56,7 +58,7 @@ _ROLE_FORM, _USER_FORM = (SCHEMA["$defs"][name]["pattern"] for name in ("role", 
 _HOST = r"[a-z0-9.-]+\.amazonaws\.com"
 _SET = "the caller names it, and that is what he gets"
 _NAMED = "the caller names it, and no other is taken"
-_NAME = r"[A-Za-z0-9._-]{3,128}"
+_TRAIL_FORM = f"[A-Za-z0-9._-]{{3,128}}|{_TRAIL['arn']['pattern']}"
 FIELDS: tuple[Control, ...] = (
     Control(ROLE, "role", WHO, 0.8, "AWS writes it; it takes the role's credentials", _ROLE_FORM),
     Control(USER, "user", WHO, 0.8, "AWS writes it; it takes the user's credentials", _USER_FORM),
@@ -79,7 +81,8 @@ FIELDS: tuple[Control, ...] = (
         WHAT,
         0.5,
         _NAMED,
-        f"{_NAME}|{_TRAIL['arn']['pattern']}",
+        _TRAIL_FORM,
+        cased=True,
     ),
     Control(
         "requestParameters.trailName",
@@ -87,7 +90,8 @@ FIELDS: tuple[Control, ...] = (
         WHAT,
         0.5,
         _NAMED,
-        f"{_NAME}|{_TRAIL['arn']['pattern']}",
+        _TRAIL_FORM,
+        cased=True,
     ),
     Control(
         "requestParameters.customKeyStoreId",

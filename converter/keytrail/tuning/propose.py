@@ -52,7 +52,7 @@ class Proposal:
     @cached_property
     def selection(self) -> dict[str, Any]:
         """The lines as Sigma has them: exact values, in which no character is a wildcard."""
-        found = {name: [escaped(value) for value in given] for name, given in self.lines.items()}
+        found = {_asked(name): [escaped(value) for value in given] for name, given in self.lines.items()}
         return {name: given[0] if len(given) == 1 else given for name, given in found.items()}
 
     @cached_property
@@ -93,6 +93,11 @@ class Proposal:
         return read_filter(Rule(Path("proposal.yml"), self.document(decision, description), ""))
 
 
+def _asked(name: str) -> str:
+    control = BY_FIELD.get(name)
+    return f"{name}|cased" if control is not None and control.cased else name
+
+
 def proposals(survey: Survey) -> Iterator[Proposal]:
     """Yield the proposals for the principals with most hits, the widest of each first."""
     by_actor: dict[str, list[Kind]] = {}
@@ -109,8 +114,10 @@ def _of_actor(survey: Survey, kinds: Sequence[Kind]) -> Iterator[Proposal]:
     actor, left_out = kinds[0].actor, {}
     base: dict[str, tuple[str, ...]] = {name: (value,) for name, value in actor.lines.items()}
     extra: dict[str, tuple[str, ...]] = {}
+    # Where all of it is a burst, the proposal is made to be refused: with the reason, which is worth more than silence.
+    again = survey.burst(kinds) is None
     for name in (SOURCE, CALL, RECIPIENT, *WHATS, ADDRESS):
-        found, left = _routine(survey, kinds, name)
+        found, left = _routine(survey, kinds, name, again)
         if left:
             left_out[name] = left
         if found and len(found) <= MOST_VALUES:
@@ -122,8 +129,8 @@ def _of_actor(survey: Survey, kinds: Sequence[Kind]) -> Iterator[Proposal]:
         yield Proposal(survey.rule, actor, lines, {name: left_out[name] for name in lines if name in left_out})
 
 
-def _routine(survey: Survey, kinds: Sequence[Kind], name: str) -> tuple[tuple[str, ...], int]:
-    """The values of a field that come again and again, in the form that AWS gives them, and how many others there are.
+def _routine(survey: Survey, kinds: Sequence[Kind], name: str, again: bool) -> tuple[tuple[str, ...], int]:
+    """The values of a field that come ``again`` and again, in the form that AWS gives them, and how many others come.
 
     One that comes in a burst may have been planted there, to be let through ever after.
     """
@@ -139,6 +146,9 @@ def _routine(survey: Survey, kinds: Sequence[Kind], name: str) -> tuple[tuple[st
     taken = [
         value
         for value, having in by_value.items()
-        if control.takes(value) and survey.routine(having) and (name != ADDRESS or is_public(value))
+        if control.takes(value)
+        and having
+        and (not again or survey.burst(having) is None)
+        and (name != ADDRESS or is_public(value))
     ]
     return tuple(sorted(taken)), len(by_value) - len(taken)

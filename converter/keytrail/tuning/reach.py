@@ -34,9 +34,10 @@ class Reach:
         self._waiting[json.dumps(query, sort_keys=True)] = compile_query(query, self._schema.mapping)
         return 0
 
-    def take(self, record: Mapping[str, Any], document: Mapping[str, Any]) -> None:
-        """Take a record and the document that the schema makes of it."""
+    def take(self, record: Mapping[str, Any]) -> None:
+        """Take a record."""
         if self._waiting:
+            document = self._schema.document(record)
             found = [name for name, matches in self._waiting.items() if matches(document)]
             self._seen.update(found)
             for name in found:

@@ -7,7 +7,7 @@ hits that differ in nothing that a filter could ask for, one record is kept.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,6 +41,7 @@ MOST_COUNTED = 1_000  # values of a field that are told apart at the end; up to 
 MOST_KINDS = 20_000
 MOST_KINDS_EACH = 1_000  # of one principal, so that a flood of one does not hide the others
 MOST_DAYS = 4_000
+SPREAD = 0.5  # of the corpus: how long something must have been going on to be routine
 LONGEST = 300
 
 COUNTED: Mapping[str, Callable[[Record], Iterator[str]]] = {
@@ -141,14 +142,18 @@ class Survey:
         """What routine is counted in: days in a corpus of a week or more, else hours."""
         return "day" if (self.days_long or 0) >= WEEK - 1 else "hour"
 
-    def periods(self, kinds: list[Kind]) -> int:
-        """In how many different periods the hits of some kinds were seen, no more counted than matter."""
-        named = [kind.seen.days if self.period == "day" else kind.seen.hours for kind in kinds]
-        return len(set().union(*named))
-
-    def routine(self, kinds: list[Kind]) -> bool:
-        """Tell whether hits come again and again: a burst can be anybody's."""
-        return self.periods(kinds) >= PERIODS
+    def burst(self, kinds: Sequence[Kind]) -> str | None:
+        """Return why hits are no routine: a burst, or what has begun of late, can be whoever has just broken in."""
+        word = self.period
+        count = len(set().union(*(kind.seen.days if word == "day" else kind.seen.hours for kind in kinds)))
+        if count < PERIODS:
+            return f"seen in {count} {word}{'' if count == 1 else 's'} only"
+        times = [milliseconds(time) for kind in kinds for time in (kind.seen.first, kind.seen.last)]
+        known = [time for time in times if time is not None]
+        long = max(known) - min(known)
+        if self.first is None or self.last is None or long < SPREAD * (self.last - self.first):
+            return f"seen from {iso(min(known))} to {iso(max(known))} only, less than half of the time"
+        return None
 
     @property
     def labelled(self) -> Counter[str]:
@@ -218,7 +223,7 @@ def look(
     found, reach = Survey(rule, labels or Labels()), Reach(rule, schema)
     for record, path, number in reader:
         found.span_take(record)
-        reach.take(record, schema.document(record))
+        reach.take(record)
         if any(True for _ in hunt.matching(record)):
             found.take(record, path, number)
         if found.records % 20_000 == 0:

@@ -143,10 +143,8 @@ def _doubts(verdict: Verdict, survey: Survey, cases: Sequence[Case], profile: Pr
         yield Refusal(
             "routine", "not measured: the records do not tell when they are, so nothing tells routine from a burst"
         )
-    elif not survey.routine(verdict.kinds):
-        count, word = survey.periods(verdict.kinds), survey.period
-        seen = f"in {count} {word}{'s' if count != 1 else ''} only"
-        yield Refusal("routine", f"seen {seen}: whoever breaks in and makes noise on purpose is seen so too")
+    elif (burst := survey.burst(verdict.kinds)) is not None:
+        yield Refusal("routine", f"{burst}: whoever breaks in and makes noise on purpose is seen so too")
     true = [key for kind in verdict.kinds for key in kind.true]
     if true:
         count = sum(kind.labels[TRUE] for kind in verdict.kinds)
