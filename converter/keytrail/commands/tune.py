@@ -45,7 +45,6 @@ VALID = timedelta(days=90)
         "keytrail tune key_policy_or_grants_enumerated AWSLogs/",
         "keytrail tune log_read_denied AWSLogs/ --site site.yml --labels triage.csv --format json",
         "keytrail tune log_read_denied AWSLogs/ -o denied.yml --owner 'SOC' --reason 'ticket 4711'",
-        "keytrail hunt AWSLogs/ --filter denied.yml",
     ],
 )
 @click.argument("rule")

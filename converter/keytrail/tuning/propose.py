@@ -69,12 +69,15 @@ class Proposal:
         return 1 - open_to_all
 
     @property
-    def needs(self) -> str:
-        """What an attacker has to have to be taken out by it: this stays."""
-        whats = [f"this {BY_FIELD[name].label}" for name in self.lines if name in WHATS]
-        parts = [f"the credentials of {self.actor.name}" if self.actor.account else f"to make {self.actor.name} act"]
-        parts += [f"only to touch {' and '.join(whats)}"] if whats else []
-        return ", ".join([*parts, *(["to call from this address"] if ADDRESS in self.lines else [])])
+    def remains(self) -> str:
+        """What an attacker could still do without a hit: no exclusion leaves nothing."""
+        labels = dict.fromkeys(BY_FIELD[name].label for name in self.lines if name in WHATS)
+        who = f"whoever has the credentials of {self.actor.name}"
+        if not self.actor.account:
+            who = f"whoever makes {self.actor.name} act"
+        where = " and calls from this address" if ADDRESS in self.lines else ""
+        what = f" with this {', this '.join(labels)}" if labels else ""
+        return f"{who}{where}, by these calls{what}"
 
     def document(self, decision: Decision, description: str) -> dict[str, Any]:
         """Return the Sigma filter."""

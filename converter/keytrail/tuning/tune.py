@@ -120,7 +120,7 @@ def _verdicts(survey: Survey, cases: Sequence[Case], profile: Profile | None) ->
     for verdicts in map(_narrowest, made.values()):
         for verdict in verdicts:
             verdict.refusals += _doubts(verdict, survey, cases, profile)
-        _try_twins(survey.rule, [one for one in verdicts if one.accepted], world)
+        _try_twins(survey.rule, [one for one in verdicts if not _hopeless(one)], world)
         found += verdicts
     return found
 
@@ -154,6 +154,11 @@ def _doubts(verdict: Verdict, survey: Survey, cases: Sequence[Case], profile: Pr
         more = f" and {len(lost) - MOST_REASONS} more" if len(lost) > MOST_REASONS else ""
         names = "; ".join(lost[:MOST_REASONS])
         yield Refusal("case", f"would take out what the rule's cases say it must find: {names}{more}")
+
+
+def _hopeless(verdict: Verdict) -> bool:
+    """Whether nobody needs to know what else speaks against it: bursts can be of any number of kinds."""
+    return any(refusal.kind in ("account", "routine") for refusal in verdict.refusals)
 
 
 # -- twins --------------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from keytrail.tuning.tune import Tuning, Verdict
 MOST_ROWS = 5
 MOST_LISTED = 50
 MOST_PROPOSALS = 8
-_BARS = "▁▂▃▄▅▆▇█"
+_BARS = "·▁▂▃▄▅▆▇█"
 _SHADES = " .:-=+*#"
 _WIDTH = 60
 
@@ -61,7 +61,7 @@ def _verdict(one: Verdict, found: Tuning) -> dict[str, Any]:
         "per_day": _daily(survey, survey.hits, after),
         "strength": round(one.proposal.strength, 3),
         "score": round(one.score, 4),
-        "needs": one.proposal.needs,
+        "remains": one.proposal.remains,
         "left_out": dict(one.proposal.left_out),
         "twins_tried": one.tried,
         "precision_after": _precision(survey, [one]),
@@ -184,11 +184,11 @@ def _lines(one: Verdict, found: Tuning) -> Iterator[str]:
         if name not in (SOURCE, TYPE):
             chooser = BY_FIELD[name].chooser if name in BY_FIELD and name != CALL else ""
             left = one.proposal.left_out.get(name, 0)
-            extra = f"; {left} more values came in no {PERIODS_TEXT}" if left else ""
+            extra = f"{'; ' if chooser else ''}left out, being no routine: {left}" if left else ""
             shown = ", ".join(values[:3]) + (f" and {len(values) - 3} more" if len(values) > 3 else "")
             yield f"{safe(name)}: {safe(shown)}" + (f"   [dim]{safe(chooser + extra)}[/]" if chooser or extra else "")
     if one.accepted:
-        yield f"still taken out: whoever has {safe(one.proposal.needs)}"
+        yield f"would still be taken out: {safe(one.proposal.remains)}"
         cases = "" if found.cases is None else f", none of {found.cases} cases lost"
         yield f"{one.tried:,} hostile twins still fire{cases}"
     both = [_precision(found.survey), _precision(found.survey, [one])]
@@ -196,9 +196,6 @@ def _lines(one: Verdict, found: Tuning) -> Iterator[str]:
         yield f"precision {_share(both[0])} -> {_share(both[1])}"
     for refusal in one.refusals:
         yield f"[red]{safe(refusal.text)}[/]"
-
-
-PERIODS_TEXT = "three periods"
 
 
 def _share(found: Mapping[str, Any] | None) -> str:

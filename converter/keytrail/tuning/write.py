@@ -43,6 +43,6 @@ def _description(one: Verdict, found: Tuning) -> str:
     when = f" from {span['from']} to {span['to']}" if span else ""
     return (
         f"Proposed by keytrail tune: takes out {one.removed} of the {survey.hits} hits of {survey.rule.stem} in "
-        f"{survey.records} records{when}. {one.tried} hostile twins still fire. It lets through whoever has "
-        f"{one.proposal.needs}."
+        f"{survey.records} records{when}. {one.tried} hostile twins still fire. What would still be taken "
+        f"out: {one.proposal.remains}."
     )
