@@ -56,7 +56,8 @@ VALID = timedelta(days=90)
     type=click.Path(path_type=Path),
     help="What hits were found to be: id,true or id,benign a line (CSV), or YAML.",
 )
-@click.option("--cases", type=click.Path(path_type=Path, file_okay=False), help="The cases of a rule of your own.")
+@click.option("--cases", type=click.Path(path_type=Path), help="The cases of a rule of your own.")
+@click.option("--events", type=click.Path(path_type=Path), help="The events that cases patch; the pack's by default.")
 @click.option(
     "-o",
     "--output",
@@ -79,6 +80,7 @@ def command(
     site: Path | None,
     labels: Path | None,
     cases: Path | None,
+    events: Path | None,
     output: Path | None,
     take: int,
     owner: str | None,
@@ -94,14 +96,16 @@ def command(
     is accepted though there are hits, or when the rule could not have fired on these files at all.
     """
     decision = _decision(output, owner, reason, expires, force)
-    pack = packs([rule])
+    whole = packs([])
+    named = [one for one in whole.rules if rule in (one.stem, one.id)]
+    pack = Pack(named) if named else packs([rule])
     narrowing = narrow_pack(pack, filters, site)
     narrowing.complain()
     one = _only(pack, rule)
     reader = Reader(paths)
     given = load_labels(labels) if labels is not None else Labels()
-    own = _cases(one, cases)
-    found = tune(look(one, reader, given, _progress), own, narrowing.profile, packs([]).rules)
+    own = _cases(one, cases, events)
+    found = tune(look(one, reader, given, _progress), own, narrowing.profile, whole.rules)
     written = []
     if decision is not None and output is not None and found.accepted:
         written = write_filters(output, found, take, decision)
@@ -150,13 +154,13 @@ def _decision(
     return Decision(str(owner).strip(), str(reason).strip(), day)
 
 
-def _cases(rule: Rule, folder: Path | None) -> list[Case] | None:
+def _cases(rule: Rule, folder: Path | None, events: Path | None) -> list[Case] | None:
     """The rule's cases: those in ``folder``, or those that come with a rule of the pack; None where there are none."""
     home = packaged("fixtures")
     if folder is None and packaged("rules") not in rule.path.parents:
         return None
     # The folders of the cases are those of the rules.
-    known = load_cases(folder or home / "cases" / rule.path.parent.name, load_events(home / "events"))
+    known = load_cases(folder or home / "cases" / rule.path.parent.name, load_events(events or home / "events"))
     mine = [case for case in known if case.rule == rule.stem]
     if not mine:
         raise CaseError(f"no cases of {rule.stem} in this folder", path=folder, hint=f"they are in {rule.stem}.yml")
@@ -164,8 +168,9 @@ def _cases(rule: Rule, folder: Path | None) -> list[Case] | None:
 
 
 def _progress(records: int, hits: int) -> None:
+    """Say how far it is, on a terminal, in a line that the next one takes the place of."""
     if sys.stderr.isatty():
-        click.echo(f"\r{records:,} records, {hits:,} hits", nl=False, err=True)
+        click.echo(f"{records:,} records, {hits:,} hits\r", nl=False, err=True)
 
 
 def _print(found: Tuning, style: str, written: Sequence[str]) -> None:

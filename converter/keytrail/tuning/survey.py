@@ -11,9 +11,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import orjson
+
 from keytrail.errors import Refused
 from keytrail.hunt import Hunt
-from keytrail.learn import PERIODS, WEEK, Seen
+from keytrail.learn import PERIODS, WEEK
 from keytrail.pack import Rule
 from keytrail.paths import text, values
 from keytrail.records import Reader
@@ -41,6 +43,8 @@ MOST_COUNTED = 1_000  # values of a field that are told apart at the end; up to 
 MOST_KINDS = 20_000
 MOST_KINDS_EACH = 1_000  # of one principal, so that a flood of one does not hide the others
 MOST_DAYS = 4_000
+MOST_BYTES = 256 << 20  # of the records that are kept
+HOUR = 3_600_000
 SPREAD = 0.5  # of the corpus: how long something must have been going on to be routine
 LONGEST = 300
 
@@ -87,12 +91,34 @@ class Top:
 
 
 @dataclass
+class Times:
+    """How many events, from when to when, and in how many hours and days (no more of them than matter)."""
+
+    events: int = 0
+    first: int | None = None
+    last: int | None = None
+    hours: set[int] = field(default_factory=set)
+    days: set[int] = field(default_factory=set)
+
+    def add(self, moment: int | None) -> None:
+        """Count an event."""
+        self.events += 1
+        if moment is None:
+            return
+        self.first = moment if self.first is None else min(self.first, moment)
+        self.last = moment if self.last is None else max(self.last, moment)
+        for periods, period in ((self.hours, moment // HOUR), (self.days, moment // DAY)):
+            if len(periods) < WEEK:
+                periods.add(period)
+
+
+@dataclass
 class Kind:
     """Hits that differ in nothing that a filter could ask for: one of them, and what is known of all."""
 
     record: Record
     actor: Actor
-    seen: Seen = field(default_factory=Seen)
+    seen: Times = field(default_factory=Times)
     true: list[str] = field(default_factory=list)
     labels: Counter[str] = field(default_factory=Counter)
 
@@ -120,8 +146,8 @@ class Survey:
     hours: Counter[int] = field(default_factory=Counter)
     accounts: Top = field(default_factory=Top)
     problems: list[str] = field(default_factory=list)
-    true_left: int = 0
     _each: Counter[str] = field(default_factory=Counter)
+    _bytes: int = 0
 
     @property
     def days_long(self) -> float | None:
@@ -148,7 +174,7 @@ class Survey:
         count = len(set().union(*(kind.seen.days if word == "day" else kind.seen.hours for kind in kinds)))
         if count < PERIODS:
             return f"seen in {count} {word}{'' if count == 1 else 's'} only"
-        times = [milliseconds(time) for kind in kinds for time in (kind.seen.first, kind.seen.last)]
+        times = [time for kind in kinds for time in (kind.seen.first, kind.seen.last)]
         known = [time for time in times if time is not None]
         long = max(known) - min(known)
         if self.first is None or self.last is None or long < SPREAD * (self.last - self.first):
@@ -171,14 +197,13 @@ class Survey:
             self.untimed += 1
         elif len(self.days) < MOST_DAYS or moment // DAY in self.days:
             self.days[moment // DAY] += 1
-            self.hours[moment % DAY // 3_600_000] += 1
+            self.hours[moment % DAY // HOUR] += 1
         label = self.labels.of(record, path, number)
         kind = self._kind(record)
         if kind is None:
             self.unkept += 1
-            self.true_left += label is not None and label[1] == TRUE
             return
-        kind.seen.add(record)
+        kind.seen.add(moment)
         if label is not None:
             kind.labels[label[1]] += 1
             if label[1] == TRUE and len(kind.true) < WEEK:
@@ -189,8 +214,11 @@ class Survey:
         key = (actor.name, *(tuple(_texts(record, name)) for name in _TELLING))
         found = self.kinds.get(key)
         if found is None and len(self.kinds) < MOST_KINDS and self._each[actor.name] < MOST_KINDS_EACH:
-            self._each[actor.name] += 1
-            found = self.kinds[key] = Kind(record, actor)
+            size = len(orjson.dumps(record, default=str))
+            if self._bytes + size <= MOST_BYTES:
+                self._bytes += size
+                self._each[actor.name] += 1
+                found = self.kinds[key] = Kind(record, actor)
         return found
 
     def span_take(self, record: Record) -> None:
