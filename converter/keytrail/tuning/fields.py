@@ -50,8 +50,8 @@ class Control:
     cased: bool = False
 
     def takes(self, value: str) -> bool:
-        """Tell whether the value has the form that AWS gives it."""
-        return re.fullmatch(self.form, value, re.ASCII) is not None
+        """Tell whether the value has the form that AWS gives it, and is an address that not everybody can have."""
+        return re.fullmatch(self.form, value, re.ASCII) is not None and (self.role != WHERE or is_public(value))
 
 
 _ROLE_FORM, _USER_FORM = (SCHEMA["$defs"][name]["pattern"] for name in ("role", "user"))

@@ -19,7 +19,7 @@ from keytrail import reference
 from keytrail.filters import Filter, read_filter
 from keytrail.pack import Rule
 from keytrail.paths import text, values
-from keytrail.tuning.fields import ADDRESS, BY_FIELD, CALL, RECIPIENT, SOURCE, WHATS, Actor, escaped, is_public
+from keytrail.tuning.fields import ADDRESS, BY_FIELD, CALL, RECIPIENT, SOURCE, WHATS, Actor, escaped
 from keytrail.tuning.survey import Kind, Survey
 
 MOST_ACTORS = 20
@@ -149,9 +149,6 @@ def _routine(survey: Survey, kinds: Sequence[Kind], name: str, again: bool) -> t
     taken = [
         value
         for value, having in by_value.items()
-        if control.takes(value)
-        and having
-        and (not again or survey.burst(having) is None)
-        and (name != ADDRESS or is_public(value))
+        if control.takes(value) and having and (not again or survey.burst(having) is None)
     ]
     return tuple(sorted(taken)), len(by_value) - len(taken)

@@ -24,6 +24,7 @@ from keytrail.times import DAY, iso, milliseconds
 from keytrail.tuning.fields import (
     ADDRESS,
     BUCKET,
+    BY_FIELD,
     CALL,
     INVOKED_BY,
     RECIPIENT,
@@ -211,7 +212,7 @@ class Survey:
 
     def _kind(self, record: Record) -> Kind | None:
         actor = actor_of(record)
-        key = (actor.name, *(tuple(_texts(record, name)) for name in _TELLING))
+        key = (actor.name, *(tuple(_told(record, name)) for name in _TELLING))
         found = self.kinds.get(key)
         if found is None and len(self.kinds) < MOST_KINDS and self._each[actor.name] < MOST_KINDS_EACH:
             size = len(orjson.dumps(record, default=str))
@@ -233,7 +234,12 @@ class Survey:
 
 
 # Hits that differ in none of these, nor in who acts, are treated the same by every filter that is proposed.
-_TELLING = (SOURCE, CALL, TYPE, INVOKED_BY, *WHATS, "resources.ARN", RECIPIENT, ADDRESS)
+_TELLING = (SOURCE, CALL, TYPE, INVOKED_BY, *WHATS, RECIPIENT, ADDRESS)
+
+
+def _told(record: Record, name: str) -> Iterator[str]:
+    """The field's values; those that no proposal can ask for are all the same, however many somebody makes up."""
+    return (value if name == TYPE or BY_FIELD[name].takes(value) else "" for value in _texts(record, name))
 
 
 def look(
