@@ -632,3 +632,12 @@ def test_a_rule_of_ones_own_is_tuned_and_its_missing_cases_are_mentioned(tmp_pat
     result = keytrail("tune", own, written(tmp_path, routine()))
     assert result.exit_code == 0, result.output
     assert "there are no cases of own" in result.stdout
+
+
+def test_addresses_that_everybody_can_have_multiply_nothing(tuned: Callable[..., Tuning]) -> None:
+    found = tuned(
+        policy_read(START + timedelta(hours=n), SCANNER, sourceIPAddress=f"10.{n // 250}.{n % 250}.1")
+        for n in range(MOST_KINDS_EACH + 100)
+    )
+    assert len(found.survey.kinds) == 1
+    assert found.after(found.accepted) == 0
