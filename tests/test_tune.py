@@ -641,3 +641,12 @@ def test_addresses_that_everybody_can_have_multiply_nothing(tuned: Callable[...,
     )
     assert len(found.survey.kinds) == 1
     assert found.after(found.accepted) == 0
+
+
+def test_a_hit_labelled_true_is_kept_however_many_others_there_are(tuned: Callable[..., Tuning]) -> None:
+    flood = [
+        policy_read(START + timedelta(hours=n), SCANNER, sourceIPAddress=f"52.0.{n // 250}.{n % 250}")
+        for n in range(MOST_KINDS_EACH + 50)
+    ]
+    assert tuned(flood).accepted
+    assert tuned(flood, labels=Labels({flood[-1]["eventID"]: "true"})).accepted == []

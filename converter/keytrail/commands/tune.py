@@ -109,6 +109,8 @@ def command(
     written = []
     if decision is not None and output is not None and found.accepted:
         written = write_filters(output, found, take, decision)
+        if len(written) < take:
+            click.echo(f"note: {len(written)} of the {take} filters asked for were accepted and written", err=True)
     _print(found, style, [str(output)] if written else [])
     finish(*_codes(found, pack, reader, decision))
 

@@ -200,7 +200,7 @@ class Survey:
             self.days[moment // DAY] += 1
             self.hours[moment % DAY // HOUR] += 1
         label = self.labels.of(record, path, number)
-        kind = self._kind(record)
+        kind = self._kind(record, label is not None and label[1] == TRUE)
         if kind is None:
             self.unkept += 1
             return
@@ -210,13 +210,15 @@ class Survey:
             if label[1] == TRUE and len(kind.true) < WEEK:
                 kind.true.append(label[0])
 
-    def _kind(self, record: Record) -> Kind | None:
+    def _kind(self, record: Record, wanted: bool) -> Kind | None:
+        """The kind that a hit is of; None where there are too many, unless it is ``wanted`` whatever there is."""
         actor = actor_of(record)
         key = (actor.name, *(tuple(_told(record, name)) for name in _TELLING))
         found = self.kinds.get(key)
-        if found is None and len(self.kinds) < MOST_KINDS and self._each[actor.name] < MOST_KINDS_EACH:
+        room = len(self.kinds) < MOST_KINDS and self._each[actor.name] < MOST_KINDS_EACH
+        if found is None and (room or wanted):
             size = len(orjson.dumps(record, default=str))
-            if self._bytes + size <= MOST_BYTES:
+            if self._bytes + size <= MOST_BYTES or wanted:
                 self._bytes += size
                 self._each[actor.name] += 1
                 found = self.kinds[key] = Kind(record, actor)

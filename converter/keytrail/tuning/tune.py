@@ -11,6 +11,7 @@ from keytrail import reference
 from keytrail.cases import Case
 from keytrail.folding import fold
 from keytrail.pack import Rule
+from keytrail.paths import values
 from keytrail.profile import Profile
 from keytrail.tuning.fields import FIELDS, NONE
 from keytrail.tuning.labels import TRUE
@@ -167,10 +168,12 @@ def _hopeless(verdict: Verdict) -> bool:
 def _try_twins(rule: Rule, verdicts: Sequence[Verdict], world: World) -> None:
     """Try each proposal on the twins of each hit that it takes out; twins on which the rule is silent do not count."""
     matches = reference.compile_rule(rule.document)
-    kinds = {id(kind): kind for verdict in verdicts for kind in verdict.kinds}
-    having = {key: [one for one in verdicts if any(kind is kinds[key] for kind in one.kinds)] for key in kinds}
-    for key, kind in kinds.items():
-        waiting = [one for one in having[key] if len(one.refusals) < MOST_REASONS]
+    fields = sorted({name for one in verdicts for name in one.proposal.lines})
+    # Hits that are the same to all of these proposals have the same twins to them: they are tried once.
+    kinds = {tuple(str(values(kind.record, name)) for name in fields): kind for one in verdicts for kind in one.kinds}
+    for kind in kinds.values():
+        having = [one for one in verdicts if one.proposal.removes(kind.record)]
+        waiting = [one for one in having if len(one.refusals) < MOST_REASONS]
         for twin in twins(kind.record, world) if waiting else ():
             if not matches(twin.record):
                 continue

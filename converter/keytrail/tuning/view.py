@@ -92,6 +92,8 @@ def not_measured(found: Tuning) -> dict[str, str]:
         why["precision"] = "none of the labels is of a hit of this rule"
     if found.cases is None:
         why["lost cases"] = f"there are no cases of {survey.rule.stem}: --cases DIR"
+    if survey.untimed:
+        why["time of every hit"] = f"{survey.untimed:,} hits do not tell when they were"
     if survey.unkept:
         why["every hit"] = f"{survey.unkept:,} hits were of too many kinds to be kept, and count as staying"
     return why
