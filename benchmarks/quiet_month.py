@@ -5,19 +5,24 @@ rule, correlations too, without a site profile and with one (``benchmarks/quiet_
 its own and the organization's, whose bucket uses a bucket key; deliveries every five minutes, digests every hour, data
 events of the log bucket; a known reader that fetches every log file; people who read in the console; AWS Config;
 administrators' changes with a ticket, of the trail's key and of the keys of applications, one of which is retired.
-Nothing is random.
+Nothing is random. ``--write FILE`` writes the month down instead, as NDJSON; ``--intruder`` adds a night in which
+somebody makes noise that looks like the reader's, so that it be excluded with it.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta, timezone
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from keytrail.correlation_hunt import known_groups
 from keytrail.data import packaged
+from keytrail.files import write_text
 from keytrail.hunt import Hunt
 from keytrail.pack import LEVELS, Rule, load_rules
 from keytrail.profile import Profile, load_profile
@@ -153,6 +158,25 @@ def monthly(time: datetime, who: Event, key: Event) -> Iterator[Event]:
     yield sample.record(time, "kms:CreateGrant", through, sample.service("rds")[1], grant, {"grantId": "0" * 64})
 
 
+def intruder() -> Iterator[Event]:
+    """One night: the reader's stolen credentials on another key, and a role that is called like the reader."""
+    start = START + timedelta(days=17, hours=2)
+    other = sample.KEY.replace("1234abcd", "0987dcba")
+    issuer = {"arn": f"arn:aws:iam::{sample.ACCOUNT}:role/temporary/LogReader"}
+    namesake = sample.role("LogReader", "siem") | {
+        "invokedBy": "AWS Internal",
+        "sessionContext": {"sessionIssuer": issuer},
+    }
+    for number in range(200):
+        time = start + timedelta(seconds=30 * number)
+        name = sample.log_file(sample.REGION, START + timedelta(minutes=5 * number))
+        for who, key in ((sample.READER, other), (namesake, sample.KEY)):
+            event = sample.unseal(time, name, who, sample.INSIDE)
+            event["resources"] = [{**event["resources"][0], "ARN": key}]
+            event["eventID"] = sample.identifier(f"intruder {number} {key}")
+            yield event
+
+
 def retired(time: datetime, who: Event) -> Iterator[Event]:
     """An application goes: its key gets a last policy, is disabled, and scheduled for deletion in thirty days."""
     policy = sample.default_policy().replace("cloudtrail.amazonaws.com", "logs.us-west-2.amazonaws.com")
@@ -179,7 +203,15 @@ def columns(rules: Sequence[Rule]) -> tuple[Counter[str], Counter[str]]:
 
 
 def main() -> None:
-    """Print the alerts a day."""
+    """Print the alerts a day, or write the month."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.quiet_month", description=__doc__)
+    parser.add_argument("--write", type=Path, metavar="FILE", help="write the records to this file")
+    parser.add_argument("--intruder", action="store_true", help="with --write: and what somebody adds to hide in it")
+    given = parser.parse_args()
+    if given.write is not None:
+        events = chain(month(), intruder() if given.intruder else ())
+        write_text(given.write, "".join(json.dumps(event) + "\n" for event in events))
+        return
     rules = load_rules([packaged("rules")]).rules
     both = columns(rules)
     by_level = [Counter[str](), Counter[str]()]

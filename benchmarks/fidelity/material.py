@@ -11,8 +11,7 @@ from keytrail import reference
 from keytrail.cases import load_events
 from keytrail.data import packaged
 from keytrail.errors import KeytrailError, RecordError, RuleError
-from keytrail.filters import needs_profile
-from keytrail.pack import Rule, load_rules
+from keytrail.pack import Rule, load_rules, needs_profile
 from keytrail.records import Reader
 
 Record = Mapping[str, Any]

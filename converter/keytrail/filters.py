@@ -22,7 +22,7 @@ from sigma.exceptions import SigmaError
 from keytrail import conditions, reference
 from keytrail.errors import FilterError, KeytrailError, RuleError
 from keytrail.lint import check_detections, selected
-from keytrail.pack import Rule, is_template, read_documents, rewired
+from keytrail.pack import Applied, Rule, is_template, read_documents, rewired
 
 RESERVED = frozenset({"rules", "condition"})
 EVERY = "any"
@@ -285,20 +285,26 @@ def narrow(rule: Rule, filters: Iterable[Filter], day: date | None = None) -> Ru
     if not wanted:
         return rule
     detection = dict(rule.document["detection"])
+    applied = list(rule.applied)
     for one in wanted:
-        detection = _combined(detection, one)
-    stems = (*rule.filters, *(one.stem for one in wanted))
-    return replace(rule, document={**rule.document, "detection": detection}, filters=stems)
+        prefix = _prefix(detection, one)
+        detection = _combined(detection, one, prefix)
+        applied.append(Applied(one.stem, one.rule.title, one.owner, one.reason, one.expires, prefix))
+    return replace(rule, document={**rule.document, "detection": detection}, applied=tuple(applied))
 
 
-def _combined(detection: Mapping[str, Any], one: Filter) -> dict[str, Any]:
-    given = detection["condition"]
-    listed = list(map(str, given)) if isinstance(given, list) else [str(given)]
+def _prefix(detection: Mapping[str, Any], one: Filter) -> str:
+    """What the filter's selections begin with in the rule."""
     number = 1
     while any(name.startswith(f"_filt_{number}_") for name in detection):
         number += 1
     # The number keeps one filter's patterns from selecting another's: _filt_1_a_* and _filt_2_a_b.
-    prefix = f"_filt_{number}_" + re.sub(r"[^A-Za-z0-9]+", "_", one.stem) + "_"
+    return f"_filt_{number}_" + re.sub(r"[^A-Za-z0-9]+", "_", one.stem) + "_"
+
+
+def _combined(detection: Mapping[str, Any], one: Filter, prefix: str) -> dict[str, Any]:
+    given = detection["condition"]
+    listed = list(map(str, given)) if isinstance(given, list) else [str(given)]
     added = {prefix + name: value for name, value in one.selections.items()}
     for condition in listed:
         for pattern in re.findall(r"of\s+(_[^\s()]*)", condition):

@@ -6,6 +6,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import date
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,21 +29,43 @@ LEVELS = ("informational", "low", "medium", "high", "critical")
 
 
 @dataclass(frozen=True)
+class Applied:
+    """A filter that has narrowed a rule: the rule's selections that begin with ``prefix`` are the filter's."""
+
+    stem: str
+    title: str
+    owner: str
+    reason: str
+    expires: date
+    prefix: str
+
+    def as_dict(self) -> dict[str, str]:
+        """Return what is said of the exclusion, as JSON has it."""
+        said = {"filter": self.stem, "title": self.title, "owner": self.owner, "reason": self.reason}
+        return {**said, "expires": self.expires.isoformat()}
+
+
+@dataclass(frozen=True)
 class Rule:
     """One Sigma rule as read from a file; ``document`` is its YAML, ``text`` the file, ``line`` where it begins.
 
-    ``filters`` are the stems of those that have narrowed it, ``site`` the profile that has, ``variant`` sets it apart
-    from the rule as it was. ``references`` are the rules that a correlation names, by the way it names them.
+    ``applied`` are the filters that have narrowed it, in their order, ``site`` the profile that has, ``variant`` sets
+    it apart from the rule as it was. ``references`` are the rules that a correlation names, by the way it names them.
     """
 
     path: Path
     document: Mapping[str, Any]
     text: str = field(repr=False)
     line: int = 1
-    filters: tuple[str, ...] = ()
+    applied: tuple[Applied, ...] = ()
     site: str | None = None
     variant: str = ""
     references: Mapping[str, Rule] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def filters(self) -> tuple[str, ...]:
+        """The stems of the filters that have narrowed it."""
+        return tuple(one.stem for one in self.applied)
 
     @property
     def kind(self) -> str:

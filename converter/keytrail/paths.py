@@ -28,6 +28,14 @@ def exists(document: object, path: str) -> bool:
     return any(_has_value(found) for found in _nodes(document, path, below=True))
 
 
+def stands(document: object, path: str) -> bool:
+    """Tell whether anything stands at ``path`` or below it, be it null."""
+    return next(iter(_nodes(document, path, below=True)), _NOTHING) is not _NOTHING
+
+
+_NOTHING = object()
+
+
 def _nodes(node: object, path: str, below: bool = False) -> Iterator[object]:
     if isinstance(node, list):
         for element in node:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -15,7 +15,6 @@ from keytrail.pack import LEVELS, Rule, needs_profile
 
 if TYPE_CHECKING:
     from keytrail.convert import Conversion
-    from keytrail.explain import Explanation
     from keytrail.hunt import AnyHit
     from keytrail.proof import Report
 
@@ -166,24 +165,6 @@ def counts_table(rules: Mapping[str, Rule], counts: Mapping[str, int], refused: 
     ]
     silent = sum(1 for rule in order if rule.id not in refused and not counts.get(rule.id))
     return table(f"Hits by rule ({silent} rules without a hit)", ("level", "rule", "hits"), rows)
-
-
-def explanation_tree(found: Explanation, say: Callable[[str], None]) -> None:
-    """Say why an event matches a rule or does not, line by line."""
-    say(f"[bold]{safe(found.rule.title)}[/] {'[green]matches[/]' if found.matches else '[red]does not match[/]'}")
-    for condition in found.conditions:
-        say(f"condition: {safe(condition)}")
-    for name, held in found.selections.items():
-        say(f"  {_mark(held)} {safe(name)}")
-        for line in found.lines:
-            if line.selection == name:
-                values = ", ".join(map(repr, line.found)) or ("an object" if line.present else "absent")
-                shown = values if len(values) <= 300 else values[:300] + "…"
-                say(f"      {_mark(line.holds)} {safe(line.asked)}: {safe(line.wanted)}   [dim]event: {safe(shown)}[/]")
-
-
-def _mark(held: bool) -> str:
-    return "[green]✓[/]" if held else "[red]✗[/]"
 
 
 def show_verdicts(conversions: Sequence[Conversion], out: Console) -> None:
