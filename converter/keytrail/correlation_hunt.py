@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from keytrail import correlation_engine
+from keytrail import alerts, correlation_engine
 from keytrail.correlation import Episode, Group, Searched
 from keytrail.correlation_engine import Marker, Sorter
 from keytrail.pack import Rule
@@ -35,6 +35,7 @@ class CorrelationHit:
             "group": dict(zip(self.rule.correlation.group_by, episode.group, strict=True)),
             "from": iso(episode.start),
             "to": iso(episode.end),
+            "alert_id": alerts.of_group(self.rule.id, episode.group, episode.start),
         }
 
 

@@ -89,3 +89,7 @@ class ProfileError(KeytrailError):
 
 class NeedsProfile(Refused):
     """A rule that means nothing without a site profile."""
+
+
+class StateError(KeytrailError):
+    """A state file that is none, is broken or is in use."""

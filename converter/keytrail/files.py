@@ -12,10 +12,11 @@ import orjson
 from keytrail.errors import UsageError
 
 
-def write_text(path: Path, content: str) -> None:
+def write_text(path: Path, content: str, *, durable: bool = False) -> None:
     """Write ``content`` to ``path``: into a temporary file beside it, which then takes its name.
 
-    The folder is made where it is missing. Raises :class:`UsageError` where it cannot be written.
+    Parameters: ``durable`` waits until the disk has it, so that not even a power cut leaves half of it. The folder is
+    made where it is missing. Raises :class:`UsageError` where it cannot be written.
     """
     temporary = None
     try:
@@ -23,12 +24,19 @@ def write_text(path: Path, content: str) -> None:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
             file.write(content)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
-    except OSError as error:
+        if durable:
+            _sync_folder(path.parent)
+    except BaseException as error:
         if temporary is not None and os.path.exists(temporary):
             os.unlink(temporary)
-        raise UsageError(f"cannot be written: {error.strerror}", path=path) from error
+        if isinstance(error, OSError):
+            raise UsageError(f"cannot be written: {error.strerror}", path=path) from error
+        raise
 
 
 def json_text(value: object, *, ascii_only: bool = False) -> str:
@@ -38,3 +46,14 @@ def json_text(value: object, *, ascii_only: bool = False) -> str:
     except TypeError:  # numbers beyond 64 bits
         return json.dumps(value, indent=2, ensure_ascii=ascii_only)
     return json.dumps(value, indent=2) if ascii_only and not text.isascii() else text
+
+
+def _sync_folder(folder: Path) -> None:
+    """Have the disk keep the name that a file has taken; where folders cannot be opened, names are kept anyway."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

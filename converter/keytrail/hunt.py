@@ -9,6 +9,7 @@ from datetime import datetime, timedelta, timezone
 from functools import partial
 from typing import Any, Union
 
+from keytrail import alerts
 from keytrail.convert import convert
 from keytrail.correlation import Group
 from keytrail.correlation_hunt import Collector, CorrelationHit, Span
@@ -31,8 +32,6 @@ class Hit:
     def as_dict(self) -> dict[str, Any]:
         """Return the hit as JSON has it; what the record lacks is null."""
         record = self.record
-        identity = record.get("userIdentity")
-        issuer = _inside(_inside(identity, "sessionContext"), "sessionIssuer")
         return {
             "rule_id": self.rule.id,
             "rule": self.rule.stem,
@@ -44,14 +43,20 @@ class Hit:
             "event_name": record.get("eventName"),
             "account": record.get("recipientAccountId"),
             "region": record.get("awsRegion"),
-            "principal": _first(
-                _inside(issuer, "arn"), *(_inside(identity, key) for key in ("arn", "principalId", "invokedBy"))
-            ),
+            "principal": principal_of(record),
             "source_ip": record.get("sourceIPAddress"),
             "error_code": record.get("errorCode"),
             "path": self.path,
             "record": self.number,
+            "alert_id": alerts.of_event(self.rule.id, record),
         }
+
+
+def principal_of(record: Mapping[str, Any]) -> object:
+    """Return who made a call: for a session its role, for want of an ARN what else is said; None for nobody."""
+    identity = record.get("userIdentity")
+    issuer = _inside(_inside(identity, "sessionContext"), "sessionIssuer")
+    return _first(_inside(issuer, "arn"), *(_inside(identity, key) for key in ("arn", "principalId", "invokedBy")))
 
 
 def _inside(node: object, key: str) -> object:
@@ -107,6 +112,7 @@ class Hunt:
     """The rules made ready for one schema, and what has been counted so far.
 
     ``counts`` has each rule that could be evaluated, 0 included; ``refused`` the reason for each that could not.
+    ``span`` is from the first to the last event that was read, where a correlation asks for it.
     """
 
     schema: Schema
@@ -115,6 +121,7 @@ class Hunt:
     searched: int = 0
     tally: Tally = field(default_factory=Tally)
     rules: Sequence[Rule] = ()
+    span: Span = field(default_factory=Span)
     _ready: list[_Ready] = field(default_factory=list)
     _collectors: list[Collector] = field(default_factory=list)
 
@@ -170,10 +177,9 @@ class Hunt:
 
     def run(self, reader: Iterable[tuple[Mapping[str, Any], str, int]], window: Window = Window()) -> Iterator[AnyHit]:
         """Yield the hits in the order of the records, those of correlations in the end."""
-        span = Span()
         for record, path, number in reader:
             if self._collectors:
-                span.take(record)
+                self.span.take(record)
             if record not in window:
                 continue
             self.searched += 1
@@ -186,9 +192,10 @@ class Hunt:
                     if ready.shown:
                         self.counts[ready.rule.id] += 1
                         yield Hit(ready.rule, record, path, number)
-        yield from self._correlated(span, window)
+        yield from self._correlated(window)
 
-    def _correlated(self, span: Span, window: Window) -> Iterator[CorrelationHit]:
+    def _correlated(self, window: Window) -> Iterator[CorrelationHit]:
+        span = self.span
         if span.first is None or span.last is None:
             return
         millisecond, epoch = timedelta(milliseconds=1), datetime(1970, 1, 1, tzinfo=timezone.utc)

@@ -6,7 +6,7 @@ import io
 import os
 import stat
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from itertools import chain, islice
@@ -144,6 +144,11 @@ class Reader:
         self._limit = limit
         self.passed_over = self._found.passed_over
         self._start()
+
+    @property
+    def paths(self) -> Sequence[Path]:
+        """The files, in the order in which they are read; ``files + digests`` of them have been opened."""
+        return self._found.files
 
     def _start(self) -> None:
         self.files = self.records = self.digests = self.insights = self._number = 0

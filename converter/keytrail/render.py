@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from keytrail.pack import LEVELS, Rule, needs_profile
+from keytrail.visible import visible
 
 if TYPE_CHECKING:
     from keytrail.convert import Conversion
@@ -41,7 +42,7 @@ def console(*, stderr: bool = False) -> Console:
 def safe(value: object) -> str:
     """Return text from a log or a rule as it may be shown: no markup, no control characters."""
     text = "-" if value is None else str(value)
-    return escape("".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text))
+    return escape(visible(text))
 
 
 def coloured(word: str) -> str:
@@ -132,13 +133,35 @@ def _about(what: str, key: tuple[str, str]) -> bool:
     return f"schema {key[0]}," in what and f", {key[1]} says" in what
 
 
-def hits_table(hits: Sequence[AnyHit]) -> Table:
-    """The most severe hits, newest last, informational ones left to the counts."""
-    shown = [(_hit_row(hit), hit.rule.level) for hit in hits if hit.rule.level != "informational"]
-    shown.sort(key=lambda pair: (-LEVELS.index(pair[1]), str(pair[0][0])))
-    rows = [(coloured(level), *map(safe, row)) for row, level in shown[:MOST_ROWS]]
-    left = f", the first {MOST_ROWS} of {len(shown)}" if len(shown) > MOST_ROWS else ""
-    return table(f"Hits{left}", ("level", "time (UTC)", "rule", "event", "principal or group", "from"), rows)
+class WorstHits:
+    """Keeps the most severe hits of those that it takes, and of these the earliest; informational ones are left to the
+    counts."""
+
+    def __init__(self, most: int = MOST_ROWS) -> None:
+        self._most = most
+        self._kept: list[tuple[tuple[int, str], str, tuple[object, ...]]] = []
+        self._count = 0
+
+    def take(self, hit: AnyHit) -> None:
+        """Take one hit."""
+        if hit.rule.level == "informational":
+            return
+        row = _hit_row(hit)
+        self._count += 1
+        self._kept.append(((-LEVELS.index(hit.rule.level), str(row[0])), hit.rule.level, row))
+        if len(self._kept) >= 20 * self._most:
+            self._sort()
+
+    def _sort(self) -> None:
+        self._kept.sort(key=lambda kept: kept[0])
+        del self._kept[self._most :]
+
+    def table(self) -> Table:
+        """Return those that were kept as a table."""
+        self._sort()
+        rows = [(coloured(level), *map(safe, row)) for _, level, row in self._kept]
+        left = f", the first {len(rows)} of {self._count:,}" if self._count > len(rows) else ""
+        return table(f"Hits{left}", ("level", "time (UTC)", "rule", "event", "principal or group", "from"), rows)
 
 
 def _hit_row(hit: AnyHit) -> tuple[object, ...]:

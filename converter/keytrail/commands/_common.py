@@ -14,6 +14,7 @@ from keytrail.data import packaged
 from keytrail.errors import KeytrailError, RuleError, UsageError
 from keytrail.files import json_text
 from keytrail.pack import Pack, load_rules
+from keytrail.visible import visible
 
 if TYPE_CHECKING:
     from keytrail.proof import Report
@@ -30,7 +31,7 @@ def complain(error: object) -> None:
 
 def plain(text: str) -> str:
     """Return text whose control characters are written out, but for the ends of lines."""
-    return "".join(c if c.isprintable() or c == "\n" else f"\\x{ord(c):02x}" for c in text)
+    return visible(text, keep="\n")
 
 
 def named_errors(command: Command) -> Command:

@@ -49,11 +49,11 @@ class Narrowing:
 
         return expired([*self.filters, *self.made])
 
-    def complain(self) -> None:
-        """Name what has expired, and what narrows nothing."""
+    def complain(self, *, notes: bool = True) -> None:
+        """Name what has expired, and where ``notes`` are wanted, what narrows nothing."""
         for error in self.expired if self.filters or self.made else ():
             complain(error)
-        for note in self.notes:
+        for note in self.notes if notes else ():
             click.echo(f"note: {note}", err=True)
 
     def read_profile(self, site: Path | None, pack: Pack, folder: Path | None) -> None:

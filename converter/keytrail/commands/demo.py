@@ -18,7 +18,7 @@ from keytrail.commands._common import (
     print_json,
     show_report,
 )
-from keytrail.commands.hunt import Output
+from keytrail.commands._outputs import Table
 from keytrail.data import packaged
 from keytrail.hunt import Hunt
 from keytrail.proof import EmbeddedEngine
@@ -26,6 +26,7 @@ from keytrail.proving import prove_all
 from keytrail.records import Reader
 from keytrail.schemas import SCHEMAS, get_schema
 from keytrail.sequence_cases import load_sequences
+from keytrail.summary import Summary
 
 
 @click.command(cls=Examples, examples=["keytrail demo"])
@@ -42,14 +43,16 @@ def command(style: str) -> None:
     running = Hunt.prepare(pack.rules, get_schema("keytrail"))
     reader = Reader([str(fixtures / "sample")])
     hits = list(running.run(reader))
+    summary = Summary.of(running, reader)
     if style == "json":
-        read = {"files": reader.files, "records": reader.records, "bad": reader.bad_count}
-        print_json({"proof": report.as_dict(), "hits": [hit.as_dict() for hit in hits], "read": read})
+        shown = [hit.as_dict() for hit in hits]
+        print_json({"proof": report.as_dict(), "hits": shown, "read": summary.read()})
     else:
         show_report(report)
-        output = Output("table")
-        output.hits = hits
-        output.close(running, reader, pack.rules)
+        output = Table()
+        for hit in hits:
+            output.take(hit)
+        output.close(summary, pack.rules)
     for error in (*pack.errors, *reader.bad):
         complain(error)
     finish(BAD_INPUT if pack.errors or reader.bad_count else FINE, FINE if report.ok else DOES_NOT_HOLD)

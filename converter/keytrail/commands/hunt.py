@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+import re
+import shlex
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
-from keytrail import render
 from keytrail.commands._common import (
     BAD_INPUT,
     DOES_NOT_HOLD,
@@ -18,47 +22,33 @@ from keytrail.commands._common import (
     finish,
     named_errors,
     packs,
-    print_json,
 )
-from keytrail.commands._narrowing import FILTERS, SITE, narrow_pack
+from keytrail.commands._narrowing import FILTERS, SITE, Narrowing, narrow_pack
+from keytrail.commands._outputs import STYLES, Output, Quiet
 from keytrail.correlation_hunt import known_groups
+from keytrail.errors import StateError, UsageError
 from keytrail.hunt import AnyHit, Hunt, Window, instant, worst
-from keytrail.pack import LEVELS, Rule, needs_profile
+from keytrail.pack import LEVELS, Pack, needs_profile
+from keytrail.progress import Course, Work, to_a_terminal, watched
 from keytrail.records import Reader
+from keytrail.report import About, Findings, write_report
 from keytrail.schemas import get_schema
+from keytrail.since import SinceLast
+from keytrail.state import load_state, locked
+from keytrail.summary import Summary
 from keytrail.telemetry import blind_lines
 
+LAST = "last"
 
-class Output:
-    """Prints hits as they come (ndjson) or keeps them for the end (table, json)."""
 
-    def __init__(self, style: str) -> None:
-        self.style = style
-        self.hits: list[AnyHit] = []
+@dataclass
+class Run:
+    """A hunt that is ready to run: its hits, the work to watch, its summary in the end, and what to save then."""
 
-    def take(self, hit: AnyHit) -> None:
-        """Take one hit."""
-        if self.style == "ndjson":
-            click.echo(json.dumps(hit.as_dict()))
-        else:
-            self.hits.append(hit)
-
-    def close(self, hunt: Hunt, reader: Reader, known: Sequence[Rule]) -> None:
-        """Print what was kept, the counts and what was read."""
-        read = {"files": reader.files, "records": reader.records, "bad": reader.bad_count}
-        if self.style == "json":
-            found = [hit.as_dict() for hit in self.hits]
-            shape = {"hits": found, "counts": dict(hunt.counts), "refused": hunt.refused, "blind": hunt.blind}
-            print_json({**shape, "read": read})
-        elif self.style == "table":
-            out = render.console()
-            out.print(render.counts_table({rule.id: rule for rule in known}, hunt.counts, hunt.refused))
-            out.print(render.hits_table(self.hits))
-            out.print(
-                f"{reader.files:,} files, {reader.records:,} records read, {hunt.searched:,} searched, "
-                f"{hunt.counts.total():,} hits, {len(hunt.refused)} rules refused, {len(hunt.blind)} blind, "
-                f"{reader.bad_count:,} bad inputs"
-            )
+    hits: Iterator[AnyHit]
+    work: Work
+    summary: Callable[[], Summary]
+    save: Callable[[], None] | None = None
 
 
 @click.command(
@@ -66,6 +56,8 @@ class Output:
     examples=[
         "keytrail hunt AWSLogs/",
         "keytrail hunt AWSLogs/ --site site.yml --filter aws_config_recorder",
+        "keytrail hunt AWSLogs/ --report report.html",
+        "keytrail hunt AWSLogs/ --since last --state keytrail.state --format ndjson --fail-on high",
         "keytrail hunt logs.json.gz --rules my-rules/ --format json",
         "zcat *.json.gz | keytrail hunt - --since 2026-11-20 --fail-on high",
     ],
@@ -74,17 +66,15 @@ class Output:
 @click.option("--rules", "folder", type=click.Path(path_type=Path), help="Any folder of Sigma rules for CloudTrail.")
 @FILTERS
 @SITE
-@click.option("--since", help="Only events from this time on (ISO 8601, UTC unless it says otherwise).")
+@click.option("--since", help="Only events from this time on (ISO 8601, UTC unless it says otherwise), or: last.")
 @click.option("--until", help="Only events before this time.")
+@click.option("--state", type=click.Path(path_type=Path), help="For --since last: where it is kept what was read.")
 @click.option("--fail-on", type=click.Choice(LEVELS), help="Exit with 1 on a hit of this level or above.")
+@click.option("--report", type=click.Path(path_type=Path), help="Write a report, one HTML file, to this path.")
 @click.option(
-    "--format",
-    "style",
-    type=click.Choice(["table", "json", "ndjson"]),
-    default="table",
-    show_default=True,
-    help="What to print.",
+    "--format", "style", type=click.Choice(list(STYLES)), default="table", show_default=True, help="What to print."
 )
+@click.option("--quiet", is_flag=True, help="Print no table, no notes and no progress: errors, and other formats.")
 @named_errors
 def command(
     paths: tuple[str, ...],
@@ -93,40 +83,134 @@ def command(
     site: Path | None,
     since: str | None,
     until: str | None,
+    state: Path | None,
     fail_on: str | None,
+    report: Path | None,
     style: str,
+    quiet: bool,
 ) -> None:
     """Run the rules over CloudTrail files: .json, .json.gz, NDJSON, folders of them, or - for standard input."""
-    window = Window(instant(since) if since else None, instant(until) if until else None)
+    _check(since, until, state)
+    window = Window(instant(since) if since not in (None, LAST) else None, instant(until) if until else None)
     pack = packs([], folder)
     narrowing = narrow_pack(pack, filters, site, folder)
-    narrowing.complain()
-    waiting = [rule for rule in pack.rules if needs_profile(rule)]
+    narrowing.complain(notes=not quiet)
+    output: Output = Quiet() if quiet and style == "table" else STYLES[style]()
+    findings = Findings(pack.rules) if report is not None else None
+    with ExitStack() as stack:
+        if state is not None:
+            stack.enter_context(locked(state))
+        run = _since_last(pack, narrowing, paths, state, quiet) if state else _whole(pack, narrowing, paths, window)
+        levels = _tell(run, output, findings, progress=not quiet)
+        summary = run.summary()
+        _close(run, output, pack, summary)
+        if report is not None and findings is not None:
+            spoken = " to ".join((since or "the first", until or "the last")) if since or until else None
+            site_name = narrowing.profile.site if narrowing.profile is not None else None
+            filters = tuple(one.stem for one in narrowing.filters)
+            about = About(_spoken(), site_name, filters, spoken)
+            write_report(report, findings, summary, about)
+        if run.save is not None:
+            run.save()
+    told = not quiet and style != "json"
+    _finish(pack, summary, levels, fail_on, told=told, some=run.save is None)
+
+
+def _check(since: str | None, until: str | None, state: Path | None) -> None:
+    if since == LAST and state is None:
+        raise UsageError("--since last needs --state", hint="name a file in which to keep what was read: --state FILE")
+    if since != LAST and state is not None:
+        raise UsageError("--state is for --since last", hint="write --since last, or leave --state out")
+    if state is not None and until is not None:
+        hint = "leave --until out: the events after it would never be hunted in"
+        raise UsageError("--until does not go with --since last", hint=hint)
+
+
+def _prepare(pack: Pack, narrowing: Narrowing) -> Hunt:
     known = {rule.id: known_groups(rule, narrowing.profile) for rule in pack.rules}
-    running = Hunt.prepare(pack.rules, get_schema("keytrail"), known)
-    reader = Reader(paths)
-    output = Output(style)
-    levels = set()
-    for hit in running.run(reader, window):
-        levels.add(hit.rule.level)
-        output.take(hit)
-    output.close(running, reader, pack.rules)
+    return Hunt.prepare(pack.rules, get_schema("keytrail"), known)
+
+
+def _whole(pack: Pack, narrowing: Narrowing, paths: tuple[str, ...], window: Window) -> Run:
+    hunt, reader = _prepare(pack, narrowing), Reader(paths)
+    return Run(hunt.run(reader, window), Course(reader), lambda: Summary.of(hunt, reader))
+
+
+def _since_last(pack: Pack, narrowing: Narrowing, paths: tuple[str, ...], state: Path, quiet: bool) -> Run:
+    if not state.exists() and not quiet:
+        click.echo(f"note: there is no state {state} yet: everything is read", err=True)
+    found = SinceLast(
+        pack.rules,
+        lambda: _prepare(pack, narrowing),
+        paths,
+        load_state(state, paths),
+        now=time.time_ns() // 1_000_000,
+    )
+    return Run(found.run(), found, found.summary, lambda: found.state.save(state))
+
+
+def _tell(run: Run, output: Output, findings: Findings | None, *, progress: bool) -> set[str]:
+    """Give every hit to those who take them; return the levels that there were."""
+    levels: set[str] = set()
+    count = 0
+    with ExitStack() as stack:
+        if progress and to_a_terminal(streaming=output.streaming):
+            stack.enter_context(watched(run.work, lambda: count))
+        try:
+            for hit in run.hits:
+                count += 1
+                levels.add(hit.rule.level)
+                if findings is not None:
+                    findings.take(hit)
+                output.take(hit)
+        except BrokenPipeError:
+            _closed(run)
+    return levels
+
+
+def _close(run: Run, output: Output, pack: Pack, summary: Summary) -> None:
+    try:
+        output.close(summary, pack.rules)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _closed(run)
+
+
+def _closed(run: Run) -> None:
+    """Who reads the output has gone. That is no failure, but where hits would be taken for told that nobody got."""
+    if run.save is None:
+        raise BrokenPipeError
+    # Python writes out what is left when it ends, and would complain a second time.
+    sys.stdout = None
+    hint = "the state stays as it was, so the next run tells all of it again"
+    raise StateError("the output was closed before all was written", hint=hint)
+
+
+def _spoken() -> str:
+    """The command as it was given, without what a URL in it says of a user."""
+    return re.sub(r"(?<=://)[^/@\s]*@", "", shlex.join(["keytrail", *sys.argv[1:]]))
+
+
+def _finish(pack: Pack, summary: Summary, levels: set[str], fail_on: str | None, *, told: bool, some: bool) -> None:
+    """Say what went wrong, and end with the exit code for it. ``told`` are the notes; ``some`` records are expected."""
+    waiting = [rule for rule in pack.rules if needs_profile(rule)]
     refused = [
-        f"rule {rule.stem} refused: {running.refused[rule.id]}"
+        f"rule {rule.stem} refused: {summary.refused[rule.id]}"
         for rule in pack.rules
-        if rule.id in running.refused and rule not in waiting
+        if rule.id in summary.refused and rule not in waiting
     ]
-    for error in (*pack.errors, *reader.bad, *refused):
+    for error in (*pack.errors, *summary.bad, *refused):
         complain(error)
-    if reader.bad_count > len(reader.bad):
-        complain(f"{reader.bad_count - len(reader.bad):,} more bad inputs")
-    if not reader.records:
+    if summary.bad_count > len(summary.bad):
+        complain(f"{summary.bad_count - len(summary.bad):,} more bad inputs")
+    unread = some and not summary.records
+    if unread:
         complain("no CloudTrail record was read")
-    for line in blind_lines(pack.rules, running.blind) if style != "json" else ():
+    for line in blind_lines(pack.rules, summary.blind) if told else ():
         click.echo(f"note: {line}", err=True)
-    if waiting:
+    if waiting and told:
         names = ", ".join(rule.stem for rule in waiting)
         click.echo(f"note: without a site profile (--site) these say nothing: {names}", err=True)
-    unread = bool(pack.errors or reader.bad_count or not reader.records)
     failed = fail_on is not None and worst(sorted(levels)) >= LEVELS.index(fail_on)
-    finish(BAD_INPUT if unread else FINE, DOES_NOT_HOLD if failed or refused else FINE)
+    bad = bool(pack.errors or summary.bad_count or unread)
+    finish(BAD_INPUT if bad else FINE, DOES_NOT_HOLD if failed or refused else FINE)
