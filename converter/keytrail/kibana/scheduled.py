@@ -24,6 +24,7 @@ MOST_GROUPS = 3  # fields that a threshold groups by, up to Kibana 9.1
 ALERTS = ".alerts-security.alerts-"
 # Of an event, an alert keeps everything and indexes what ECS names: by nothing else can alerts be grouped.
 ECS_SETS = ("cloud.", "user.", "source.", "event.", "error.", "user_agent.")
+MOST_FOUND = 1000  # groups of a run, as many as a rule may have alerts
 MINUTE = 60_000
 Logic = tuple[dict[str, Any], tuple[Condition, ...]]
 
@@ -134,6 +135,7 @@ def _over_alerts(rule: Rule, schema: Schema, options: Options) -> Logic:
         f"WHERE kibana.alert.rule.rule_id IN ({named}){there}",
         f"STATS {counts}" + (f" BY {', '.join(map(_name, groups))}" if groups else ""),
         f"WHERE {_present(correlation, columns)}",
+        f"LIMIT {MOST_FOUND}",
     ]
     span = -(-correlation.timespan // MINUTE)
     made: dict[str, Any] = {
