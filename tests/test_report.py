@@ -294,12 +294,76 @@ def test_memory_does_not_grow_with_the_hits() -> None:
 # -- nothing of a log is a part of the page -----------------------------------------------------------------------
 
 TAGS = frozenset(
-    "html head meta title style body header main section article footer nav h1 h2 h3 h4 p a ul ol li dl dt dd div "
-    "span strong code br time table caption thead tbody tr th td figure figcaption details summary svg path rect desc".split()  # fmt: skip
+    [
+        "html",
+        "head",
+        "meta",
+        "title",
+        "style",
+        "body",
+        "header",
+        "main",
+        "section",
+        "article",
+        "footer",
+        "nav",
+        "h1",
+        "h2",
+        "h3",
+        "h4",
+        "p",
+        "a",
+        "ul",
+        "ol",
+        "li",
+        "dl",
+        "dt",
+        "dd",
+        "div",
+        "span",
+        "strong",
+        "code",
+        "br",
+        "time",
+        "table",
+        "caption",
+        "thead",
+        "tbody",
+        "tr",
+        "th",
+        "td",
+        "figure",
+        "figcaption",
+        "details",
+        "summary",
+        "svg",
+        "path",
+        "rect",
+        "desc",
+    ]  # fmt: skip
 )
 ATTRIBUTES = frozenset(
-    "charset http-equiv content name lang class id href scope role tabindex aria-label aria-labelledby aria-hidden "
-    "viewBox preserveAspectRatio d width height".split()  # noqa: SIM905 - easier to read
+    [
+        "charset",
+        "http-equiv",
+        "content",
+        "name",
+        "lang",
+        "class",
+        "id",
+        "href",
+        "scope",
+        "role",
+        "tabindex",
+        "aria-label",
+        "aria-labelledby",
+        "aria-hidden",
+        "viewBox",
+        "preserveAspectRatio",
+        "d",
+        "width",
+        "height",
+    ]
 )
 VALUE = re.compile(r"[\w ,.:;'#=+%/\-]*")
 

@@ -11,7 +11,7 @@ import contextlib
 import os
 import ssl
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -26,6 +26,7 @@ AT_ONCE = 100  # queries in a request
 PAGE = 10_000  # hits in an answer; the most that an index gives by default
 CREDENTIALS = "set ELASTICSEARCH_API_KEY, or ELASTICSEARCH_USERNAME and ELASTICSEARCH_PASSWORD"
 # A query that fails on one shard, or an index that is not there, is an error and not a smaller answer.
+IDS = {"size": PAGE, "_source": False, "sort": ["_doc"]}
 STRICT = {"allow_partial_search_results": False, "allow_no_indices": False, "ignore_unavailable": False}
 
 
@@ -160,7 +161,7 @@ class Cluster:
             for taken, answer in answers:
                 if not taken:
                     (result,) = answer.values()
-                    refused[str(result["_id"])] = _reason(result["error"])
+                    refused[str(result["_id"])] = reason(result["error"])
             self.client.indices.refresh(index=index)
         return refused
 
@@ -186,33 +187,31 @@ class Cluster:
         for start in range(0, len(names), AT_ONCE):
             batch = names[start : start + AT_ONCE]
             with named_errors(f"search {index}"):
-                answers = self._ask(index, [queries[name] for name in batch])
+                header = {"index": index, **STRICT}
+                answers = self.ask([(header, {"query": queries[name], **IDS}) for name in batch])
             for name, answer in zip(batch, answers, strict=True):
                 results[name] = self._result(index, name, queries[name], answer)
         return results
 
-    def _ask(self, index: str, queries: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-        """Send queries together and return an answer for each."""
-        lines: list[dict[str, Any]] = []
-        for query in queries:
-            lines += [
-                {"index": index, **STRICT},
-                {"query": query, "size": PAGE, "_source": False, "sort": ["_doc"]},
-            ]
+    def ask(self, searches: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> list[Mapping[str, Any]]:
+        """Send searches together, each a header and a body as _msearch takes them, and return an answer for each.
+
+        One that Elasticsearch rejects has its error as its answer. To be used within ``named_errors``.
+        """
         try:
-            return list(self.client.msearch(searches=lines)["responses"])
+            return list(self.client.msearch(searches=[line for search in searches for line in search])["responses"])
         except elasticsearch.BadRequestError as error:
             # A query that cannot be parsed spoils the whole request: halve it until that query is alone.
-            if len(queries) == 1:
+            if len(searches) == 1:
                 return [{"error": error.body["error"] if isinstance(error.body, Mapping) else str(error)}]
-            half = len(queries) // 2
-            return self._ask(index, queries[:half]) + self._ask(index, queries[half:])
+            half = len(searches) // 2
+            return self.ask(searches[:half]) + self.ask(searches[half:])
 
     def _result(
         self, index: str, name: str, query: Mapping[str, Any], answer: Mapping[str, Any]
     ) -> frozenset[str] | ClusterError:
         if "error" in answer:
-            return ClusterError(f"Elasticsearch rejects the query {name!r}: {_reason(answer['error'])}")
+            return ClusterError(f"Elasticsearch rejects the query {name!r}: {reason(answer['error'])}")
         if answer["timed_out"] or answer["_shards"]["failed"]:
             return ClusterError(f"Elasticsearch answers only a part of the query {name!r}")
         hits = answer["hits"]["hits"]
@@ -262,9 +261,9 @@ def named_errors(doing: str) -> Iterator[None]:
         raise ClusterError(f"could not {doing}: what answers is not Elasticsearch") from error
     except elasticsearch.ApiError as error:
         body = error.body
-        reason = _reason(body["error"]) if isinstance(body, Mapping) and "error" in body else str(error)
+        why = reason(body["error"]) if isinstance(body, Mapping) and "error" in body else str(error)
         hint = _login_hint() if error.status_code == 401 else None
-        raise ClusterError(f"could not {doing}: {reason} (status {error.status_code})", hint=hint) from error
+        raise ClusterError(f"could not {doing}: {why} (status {error.status_code})", hint=hint) from error
     except elasticsearch.ConnectionTimeout as error:
         raise ClusterError(f"could not {doing}: no answer within {SECONDS:g} seconds") from error
     except elasticsearch.SSLError as error:
@@ -286,7 +285,7 @@ def _login_hint() -> str:
     return f"check {' and '.join(f'ELASTICSEARCH_{name}' for name in used)}" if used else CREDENTIALS
 
 
-def _reason(error: object) -> str:
+def reason(error: object) -> str:
     """Put Elasticsearch's error object in words: its root cause, and what caused that."""
     if not isinstance(error, Mapping):
         return str(error)

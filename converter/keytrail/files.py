@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import orjson
 
@@ -57,3 +60,34 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+@contextmanager
+def kept_aside(path: Path) -> Iterator[Callable[[bytes], None]]:
+    """Yield what takes lines for a new file at ``path``; there is none where none is given.
+
+    They wait in a temporary file beside it, which takes its name at the end, also when the block fails: what was kept
+    is not lost. Raises :class:`UsageError` where the file exists already or cannot be written.
+    """
+    if path.exists():
+        raise UsageError("exists already, and may hold what another run has kept", path=path, hint="name another file")
+    held: list[IO[bytes]] = []
+    names: list[str] = []
+
+    def keep(line: bytes) -> None:
+        try:
+            if not held:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+                names.append(name)
+                held.append(os.fdopen(handle, "wb"))
+            held[0].write(line)
+        except OSError as error:
+            raise UsageError(f"cannot be written: {error.strerror}", path=path) from error
+
+    try:
+        yield keep
+    finally:
+        for file in held:
+            file.close()
+            os.replace(names[0], path)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Union
 
 from keytrail.cluster import named_errors
+from keytrail.convert import Conversion
 from keytrail.errors import KeytrailError
 from keytrail.schemas import ecs
 from keytrail.schemas.live import LiveSchema
@@ -57,6 +58,23 @@ def check(condition: Condition, schema: LiveSchema, cluster: Cluster, within: Se
     except KeytrailError as error:
         return Holding(condition, UNTESTED, why=error.message)
     return Holding(condition, BROKEN if documents else HOLDS, documents, examples)
+
+
+def check_each(conversions: Sequence[Conversion], schema: LiveSchema, cluster: Cluster) -> list[list[Holding]]:
+    """Ask the index of ``schema`` about the conditions of each conversion.
+
+    A condition that some documents break is asked again of the documents that the rule could match at all.
+    """
+    conditions = dict.fromkeys(condition for made in conversions for condition in made.conditions)
+    known = {condition: check(condition, schema, cluster) for condition in conditions}
+    return [[_narrowed(known[one], made, schema, cluster) for one in made.conditions] for made in conversions]
+
+
+def _narrowed(holding: Holding, made: Conversion, schema: LiveSchema, cluster: Cluster) -> Holding:
+    if holding.state != BROKEN or not holding.documents or made.query is None or made.rule.kind == "correlation":
+        return holding
+    within = needed(made.query.body["query"], made.conditions, schema)
+    return check(holding.condition, schema, cluster, within) if within else holding
 
 
 def needed(query: Mapping[str, Any], conditions: Sequence[Condition], schema: LiveSchema) -> list[Dsl]:

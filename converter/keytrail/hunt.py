@@ -146,7 +146,7 @@ class Hunt:
     def _compiled(self, rule: Rule) -> _Ready | None:
         """The rule made ready; None with the reason in ``refused`` where it cannot be."""
         made = convert(rule, self.schema)
-        reason = _foreign(rule) or made.error
+        reason = foreign(rule) or made.error
         if made.query is None or reason is not None:
             self.refused[rule.id] = reason.message if isinstance(reason, NeedsProfile) else str(reason)
             return None
@@ -157,9 +157,9 @@ class Hunt:
     def _correlate(self, rule: Rule, known: frozenset[Group]) -> None:
         """Have a correlation's rules tell it what they match; those that are not hunted for stay silent."""
         made = convert(rule, self.schema)
-        foreign = next(filter(None, map(_foreign, rule.references.values())), None)
-        if made.query is None or foreign is not None:
-            self.refused[rule.id] = str(foreign or made.error)
+        other = next(filter(None, map(foreign, rule.references.values())), None)
+        if made.query is None or other is not None:
+            self.refused[rule.id] = str(other or made.error)
             return
         collector = Collector(rule, self.schema, known)
         for name, base in rule.references.items():
@@ -219,8 +219,8 @@ class Hunt:
                 yield ready.rule
 
 
-def _foreign(rule: Rule) -> Refused | None:
-    """A rule that is about other logs would be silent here for the wrong reason."""
+def foreign(rule: Rule) -> Refused | None:
+    """Return the refusal of a rule that is about other logs: it would be silent here for the wrong reason."""
     source = rule.document.get("logsource")
     found = source if isinstance(source, Mapping) else {}
     product, service = found.get("product", "aws"), found.get("service", "cloudtrail")

@@ -16,7 +16,7 @@ class Summary:
 
     ``counts`` has each rule that could be evaluated, 0 included, ``refused`` the reason for each that could not,
     ``blind`` the reason for each whose events cannot be in the logs. ``bad`` are the first of ``bad_count`` inputs that
-    could not be read. ``first`` and ``last`` are event times in milliseconds since 1970, where they are known.
+    could not be read. ``doubtful`` says of rules that are *exact if* which condition the searched index breaks. ``first`` and ``last`` are event times in milliseconds since 1970, where they are known.
     """
 
     counts: Mapping[str, int]
@@ -27,6 +27,7 @@ class Summary:
     bad: Sequence[KeytrailError] = ()
     bad_count: int = 0
     blind: Mapping[str, str] = field(default_factory=dict)
+    doubtful: Mapping[str, str] = field(default_factory=dict)
     first: int | None = None
     last: int | None = None
 

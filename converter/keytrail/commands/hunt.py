@@ -13,6 +13,7 @@ from pathlib import Path
 
 import click
 
+from keytrail.cluster import Cluster, real_elasticsearch
 from keytrail.commands._common import (
     BAD_INPUT,
     DOES_NOT_HOLD,
@@ -22,6 +23,7 @@ from keytrail.commands._common import (
     finish,
     named_errors,
     packs,
+    plain,
 )
 from keytrail.commands._narrowing import FILTERS, SITE, Narrowing, narrow_pack
 from keytrail.commands._outputs import STYLES, Output, Quiet
@@ -59,10 +61,13 @@ class Run:
         "keytrail hunt AWSLogs/ --report report.html",
         "keytrail hunt AWSLogs/ --since last --state keytrail.state --format ndjson --fail-on high",
         "keytrail hunt logs.json.gz --rules my-rules/ --format json",
+        "keytrail hunt --elasticsearch https://siem:9200 --index logs-aws.cloudtrail-* --since 2026-11-20",
         "zcat *.json.gz | keytrail hunt - --since 2026-11-20 --fail-on high",
     ],
 )
-@click.argument("paths", metavar="PATH...", nargs=-1, required=True)
+@click.argument("paths", metavar="[PATH]...", nargs=-1)
+@click.option("--elasticsearch", "url", help="Hunt in an index instead of files: URL of the Elasticsearch that has it.")
+@click.option("--index", help="With --elasticsearch: the index, data stream, alias or pattern.")
 @click.option("--rules", "folder", type=click.Path(path_type=Path), help="Any folder of Sigma rules for CloudTrail.")
 @FILTERS
 @SITE
@@ -78,6 +83,8 @@ class Run:
 @named_errors
 def command(
     paths: tuple[str, ...],
+    url: str | None,
+    index: str | None,
     folder: Path | None,
     filters: tuple[str, ...],
     site: Path | None,
@@ -89,8 +96,12 @@ def command(
     style: str,
     quiet: bool,
 ) -> None:
-    """Run the rules over CloudTrail files: .json, .json.gz, NDJSON, folders of them, or - for standard input."""
+    """Run the rules over CloudTrail files: .json, .json.gz, NDJSON, folders of them, or - for standard input.
+
+    With --elasticsearch and --index they run over the events of an index instead, with the same output.
+    """
     _check(since, until, state)
+    _check_place(paths, url, index, state)
     window = Window(instant(since) if since not in (None, LAST) else None, instant(until) if until else None)
     pack = packs([], folder)
     narrowing = narrow_pack(pack, filters, site, folder)
@@ -100,7 +111,12 @@ def command(
     with ExitStack() as stack:
         if state is not None:
             stack.enter_context(locked(state))
-        run = _since_last(pack, narrowing, paths, state, quiet) if state else _whole(pack, narrowing, paths, window)
+        if url is not None and index is not None:
+            run = _in_index(pack, narrowing, stack.enter_context(real_elasticsearch(url)), index, window)
+        elif state is not None:
+            run = _since_last(pack, narrowing, paths, state, quiet)
+        else:
+            run = _whole(pack, narrowing, paths, window)
         levels = _tell(run, output, findings, progress=not quiet)
         summary = run.summary()
         _close(run, output, pack, summary)
@@ -126,6 +142,16 @@ def _check(since: str | None, until: str | None, state: Path | None) -> None:
         raise UsageError("--until does not go with --since last", hint=hint)
 
 
+def _check_place(paths: tuple[str, ...], url: str | None, index: str | None, state: Path | None) -> None:
+    if bool(url) != bool(index):
+        raise UsageError("--elasticsearch and --index go together", hint="which index of which Elasticsearch?")
+    if bool(paths) == bool(url):
+        what = "files and an index cannot be hunted in at once" if paths else "there is nothing to hunt in"
+        raise UsageError(what, hint="give paths, or --elasticsearch URL --index INDEX")
+    if url and state is not None:
+        raise UsageError("--since last is for files", hint="an index is asked by time: --since 2026-11-20T10:00:00Z")
+
+
 def _prepare(pack: Pack, narrowing: Narrowing) -> Hunt:
     known = {rule.id: known_groups(rule, narrowing.profile) for rule in pack.rules}
     return Hunt.prepare(pack.rules, get_schema("keytrail"), known)
@@ -134,6 +160,14 @@ def _prepare(pack: Pack, narrowing: Narrowing) -> Hunt:
 def _whole(pack: Pack, narrowing: Narrowing, paths: tuple[str, ...], window: Window) -> Run:
     hunt, reader = _prepare(pack, narrowing), Reader(paths)
     return Run(hunt.run(reader, window), Course(reader), lambda: Summary.of(hunt, reader))
+
+
+def _in_index(pack: Pack, narrowing: Narrowing, cluster: Cluster, index: str, window: Window) -> Run:
+    from keytrail.index_hunt import IndexHunt
+
+    known = {rule.id: known_groups(rule, narrowing.profile) for rule in pack.rules}
+    hunt = IndexHunt.prepare(cluster, index, pack.rules, known)
+    return Run(hunt.run(window), hunt, hunt.summary)
 
 
 def _since_last(pack: Pack, narrowing: Narrowing, paths: tuple[str, ...], state: Path, quiet: bool) -> Run:
@@ -208,6 +242,9 @@ def _finish(pack: Pack, summary: Summary, levels: set[str], fail_on: str | None,
         complain("no CloudTrail record was read")
     for line in blind_lines(pack.rules, summary.blind) if told else ():
         click.echo(f"note: {line}", err=True)
+    for rule in pack.rules if told else ():
+        if rule.id in summary.doubtful:
+            click.echo(plain(f"note: {rule.stem} {summary.doubtful[rule.id]}"), err=True)
     if waiting and told:
         names = ", ".join(rule.stem for rule in waiting)
         click.echo(f"note: without a site profile (--site) these say nothing: {names}", err=True)
