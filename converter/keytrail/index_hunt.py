@@ -131,8 +131,9 @@ class IndexHunt:
     def summary(self) -> Summary:
         """Return what was searched, and what came of it, once :meth:`run` has come to its end."""
         files = len(self.schema.indices)
-        said = {"blind": self.blind, "doubtful": self.doubtful}
-        return Summary(self.counts, self.refused, self.searched, files, self.searched, **said)
+        return Summary(
+            self.counts, self.refused, self.searched, files, self.searched, blind=self.blind, doubtful=self.doubtful
+        )
 
     @property
     def total(self) -> int:

@@ -15,8 +15,9 @@ class Summary:
     """What a hunt has read, and what came of each rule.
 
     ``counts`` has each rule that could be evaluated, 0 included, ``refused`` the reason for each that could not,
-    ``blind`` the reason for each whose events cannot be in the logs. ``bad`` are the first of ``bad_count`` inputs that
-    could not be read. ``doubtful`` says of rules that are *exact if* which condition the searched index breaks. ``first`` and ``last`` are event times in milliseconds since 1970, where they are known.
+    ``blind`` the reason for each whose events cannot be in the logs, ``doubtful`` of each that is *exact if* the
+    conditions that the searched index breaks. ``bad`` are the first of ``bad_count`` inputs that could not be read.
+    ``first`` and ``last`` are event times in milliseconds since 1970, where they are known.
     """
 
     counts: Mapping[str, int]

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import click
 
-from keytrail.cluster import Cluster, real_elasticsearch
 from keytrail.commands._common import (
     BAD_INPUT,
     DOES_NOT_HOLD,
@@ -112,7 +111,7 @@ def command(
         if state is not None:
             stack.enter_context(locked(state))
         if url is not None and index is not None:
-            run = _in_index(pack, narrowing, stack.enter_context(real_elasticsearch(url)), index, window)
+            run = _in_index(pack, narrowing, url, index, window, stack)
         elif state is not None:
             run = _since_last(pack, narrowing, paths, state, quiet)
         else:
@@ -162,11 +161,12 @@ def _whole(pack: Pack, narrowing: Narrowing, paths: tuple[str, ...], window: Win
     return Run(hunt.run(reader, window), Course(reader), lambda: Summary.of(hunt, reader))
 
 
-def _in_index(pack: Pack, narrowing: Narrowing, cluster: Cluster, index: str, window: Window) -> Run:
+def _in_index(pack: Pack, narrowing: Narrowing, url: str, index: str, window: Window, stack: ExitStack) -> Run:
+    from keytrail.cluster import real_elasticsearch
     from keytrail.index_hunt import IndexHunt
 
     known = {rule.id: known_groups(rule, narrowing.profile) for rule in pack.rules}
-    hunt = IndexHunt.prepare(cluster, index, pack.rules, known)
+    hunt = IndexHunt.prepare(stack.enter_context(real_elasticsearch(url)), index, pack.rules, known)
     return Run(hunt.run(window), hunt, hunt.summary)
 
 
