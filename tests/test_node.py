@@ -22,7 +22,7 @@ from keytrail import cluster as cluster_module
 from keytrail import jars, node
 from keytrail.cluster import Cluster, connect, real_elasticsearch
 from keytrail.errors import ClusterError, NodeError, UsageError
-from keytrail.servers import SERVERS, Server
+from keytrail.servers import HOST, SERVERS, Server
 
 BODY: dict[str, Any] = {
     "settings": {"number_of_replicas": 0},
@@ -46,7 +46,7 @@ def no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
 def listening(url: str) -> bool:
     port = urlsplit(url).port
     assert port is not None
-    with contextlib.suppress(OSError), socket.create_connection((node.HOST, port), timeout=5):
+    with contextlib.suppress(OSError), socket.create_connection((HOST, port), timeout=5):
         return True
     return False
 
@@ -157,7 +157,7 @@ def test_a_start_that_is_silent_for_too_long_is_a_named_error() -> None:
 
 def test_a_taken_port_is_a_named_error(cluster: Cluster) -> None:
     with socket.socket() as taken:
-        taken.bind((node.HOST, 0))
+        taken.bind((HOST, 0))
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(NodeError, match=f"port {port} of 127.0.0.1 is taken"):
@@ -187,10 +187,10 @@ def test_a_missing_package_is_a_named_error(tmp_path: Path, monkeypatch: pytest.
 
 def test_jars_that_cannot_be_downloaded_are_a_named_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as closed:
-        closed.bind((node.HOST, 0))
+        closed.bind((HOST, 0))
         port = closed.getsockname()[1]
     for name in ("HTTPS_PROXY", "https_proxy"):
-        monkeypatch.setenv(name, f"http://{node.HOST}:{port}")
+        monkeypatch.setenv(name, f"http://{HOST}:{port}")
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(NodeError, match=r"the jars of Elasticsearch 8\.19\.\d+ could not be downloaded"):
@@ -445,9 +445,9 @@ def test_certificates_that_cannot_be_used_are_a_named_error(tmp_path: Path, monk
 
 def test_an_elasticsearch_that_is_not_there_is_a_named_error() -> None:
     with socket.socket() as closed:
-        closed.bind((node.HOST, 0))
+        closed.bind((HOST, 0))
         port = closed.getsockname()[1]
-    elasticsearch = connect(f"http://{node.HOST}:{port}")
+    elasticsearch = connect(f"http://{HOST}:{port}")
     with pytest.raises(NodeError, match="cannot be reached"):
         elasticsearch.version  # noqa: B018
     with pytest.raises(NodeError, match="cannot be reached"):

@@ -59,8 +59,8 @@ def connect(url: str, *, anonymous: bool = False, product: str = "Elasticsearch"
     """Return the cluster at a URL. Nothing is sent yet.
 
     Parameters: ``url`` is http(s)://host:port; ``product`` is Elasticsearch or OpenSearch; ``anonymous`` sends no
-    credentials. Otherwise they are taken from the environment: ELASTICSEARCH_API_KEY, or ELASTICSEARCH_USERNAME and ELASTICSEARCH_PASSWORD. TLS
-    certificates are always verified, against those of ELASTICSEARCH_CA_CERTS if that is set.
+    credentials. Otherwise they are taken from the environment: ELASTICSEARCH_API_KEY, or ELASTICSEARCH_USERNAME and
+    ELASTICSEARCH_PASSWORD. TLS certificates are always verified, against those of ELASTICSEARCH_CA_CERTS if set.
 
     Errors: ``UsageError`` for a URL or variables that cannot be used.
     """

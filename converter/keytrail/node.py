@@ -66,8 +66,8 @@ def start(
     """Start a node on 127.0.0.1 and return it once it answers.
 
     Parameters: ``version`` is a key of ``keytrail.servers.SERVERS``; ``home`` is the folder that the jars are kept in
-    (default: the user's cache); ``port`` is where it listens (default: any free port); ``timeout`` is the number of seconds
-    without any progress after which to give up; ``report`` is called with a line of text for each step.
+    (default: the user's cache); ``port`` is where it listens (default: any free port); ``timeout`` is the number of
+    seconds without any progress after which to give up; ``report`` is called with a line of text for each step.
 
     Errors: ``UsageError`` for another version; ``NodeError`` when packages are missing, the jars cannot be
     had, the port is taken, or the node ends or stays silent.

@@ -268,6 +268,7 @@ _RECORD_CONDITIONS: dict[str, Callable[[Condition, Schema, Mapping[str, Any]], b
         not schema.dropped & set(map(text, values_below(record, condition.field)))
     ),
     "learnt": lambda condition, schema, record: True,  # of an index, not of an event
+    "scripts": lambda condition, schema, record: True,  # of a cluster
     "one_spelling": lambda condition, schema, record: not _respelled(condition.field, record),
     "not_empty": lambda condition, schema, record: "" not in values_below(record, condition.field),
     "known_keys": _known_keys,
