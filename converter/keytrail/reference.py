@@ -262,6 +262,13 @@ def _windash(tokens: list[str]) -> list[list[str]]:
     return spellings
 
 
+def _unexpanded(tokens: list[str]) -> list[str]:
+    """The string itself: a single event cannot say what stands for a placeholder."""
+    if tokens.count("%") > 1:
+        raise RuleError("a placeholder has no value here")
+    return tokens
+
+
 _STRING_MODIFIERS: dict[str, Callable[[list[str]], list[list[str]]]] = {
     "contains": lambda tokens: [["\0*", *tokens, "\0*"]],
     "startswith": lambda tokens: [[*tokens, "\0*"]],
@@ -272,6 +279,7 @@ _STRING_MODIFIERS: dict[str, Callable[[list[str]], list[list[str]]]] = {
     "utf16be": partial(_wide, "utf-16-be"),
     "utf16": partial(_wide, "utf-16"),
     "windash": _windash,
+    "expand": lambda tokens: [_unexpanded(tokens)],
 }
 
 
