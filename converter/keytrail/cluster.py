@@ -308,6 +308,11 @@ def named_errors(doing: str) -> Iterator[None]:
         raise ClusterError(f"could not {doing}: {error}") from error
 
 
+def has_no_scripts(error: ClusterError) -> bool:
+    """Tell whether a query was rejected because the server has no painless, as one has that Keytrail starts."""
+    return "script_lang not supported" in error.message
+
+
 def _reason(error: object) -> str:
     """Put Elasticsearch's error object in words: its root cause, and what caused that."""
     if not isinstance(error, Mapping):

@@ -263,10 +263,11 @@ def _windash(tokens: list[str]) -> list[list[str]]:
 
 
 def _unexpanded(tokens: list[str]) -> list[str]:
-    """The string itself: a single event cannot say what stands for a placeholder."""
-    if tokens.count("%") > 1:
+    """The string itself: nothing here says what would stand for a placeholder. ``\\%`` is a percent sign."""
+    text = "".join(tokens)
+    if re.search(r"(?<!\\)%[^%]+%", text):
         raise RuleError("a placeholder has no value here")
-    return tokens
+    return [token for token, after in zip(tokens, [*tokens[1:], ""], strict=True) if (token, after) != ("\\", "%")]
 
 
 _STRING_MODIFIERS: dict[str, Callable[[list[str]], list[list[str]]]] = {
