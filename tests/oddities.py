@@ -10,7 +10,7 @@ PLAIN_NAMES = (
     *("plain", "aws:s3:arn", "hy-phen", "sp ace", 'quo"te', "ünï", "back\\slash", "(paren)", "sla/sh", "and&or"),
     *("AND", "stxr", "[x]{y}", "emoji😀", "_lead", "a'b", "-x", "a~1^2!", "to=<b>", "x`y", "`", "?"),
 )
-DEEP_NAME = ".".join("deeply nested")  # thirteen objects, one in the other
+DEEP_NAME = ".".join("deeply-nested")  # thirteen objects, one in the other
 DOTTED_NAMES = ("two.parts", "two.more", "a.b-c:d e", "one.two.three", "one.two.4", "AND.OR", "x:y.NOT", DEEP_NAME)
 KEYWORD: dict[str, Any] = {"type": "keyword", "ignore_above": 256}
 TYPES: dict[str, dict[str, Any]] = {
