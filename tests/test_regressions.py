@@ -27,8 +27,9 @@ def test_everyone_agrees_now(path: Path, nodes: list[Node]) -> None:
     case = yaml.safe_load(path.read_text("utf-8"))
     assert case["what"]
     world, tally = World.from_dict(case), Tally()
+    needed = {*world.kinds.values(), world.layout}
     # A server that has no such types cannot be asked; the others are.
-    able = [node for node in nodes if not set(world.kinds.values()) & set(LACKING[node.cluster.product])]
+    able = [node for node in nodes if not needed & set(LACKING[node.cluster.product])]
     wrong = check(world, [Embedded(), *able], tally)
     assert not wrong, "\n\n".join(map(str, wrong))
     converted = {name for (name, verdict), _ in tally.verdicts.items() if verdict in ("exact", "exact if")}

@@ -314,8 +314,8 @@ def _pruned(node: Any) -> Any:
 
 @st.composite
 def worlds(draw: st.DrawFn, lacking: Sequence[str] = (), rules_most: int = 16, events_most: int = 28) -> World:
-    """Draw a mapping of a few fields, none of them of the kinds in ``lacking``, rules and events."""
-    layout = draw(st.sampled_from(LAYOUTS))
+    """Draw a mapping of a few fields, of no kind and in no layout that is in ``lacking``, rules and events."""
+    layout = draw(st.sampled_from([layout for layout in LAYOUTS if layout not in lacking]))
     kinds = {}
     drawn = draw(st.lists(st.sampled_from((*PLAIN_NAMES, *DOTTED_NAMES)), min_size=1, max_size=4, unique=True))
     for name in drawn:
@@ -334,7 +334,7 @@ def worlds(draw: st.DrawFn, lacking: Sequence[str] = (), rules_most: int = 16, e
     drops = draw(st.integers(0, 5)) == 4
     world = World(kinds, [], [], layout, drops)
     asked |= dict.fromkeys(sorted(world.objects), "object")
-    if draw(st.integers(0, 9)) == 8:
+    if draw(st.integers(0, 19)) == 8:
         asked["unmapped"] = "unmapped"
     world.events = draw(
         st.lists(events(kinds, layout, sorted(world.objects)), min_size=events_most // 2, max_size=events_most)
