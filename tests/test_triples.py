@@ -14,7 +14,8 @@ from tests.shrinking import smaller
 from tests.triples import Run, run
 
 LEAST = {"8": 20_000, "9": 3_000, "opensearch-3": 3_000}  # on each server, in all its targets together
-MOST_REFUSED = 0.35  # of the rules: beyond that, refusals crowd out the proof
+# Of the rules: beyond that, refusals crowd out the proof. Only Query DSL can compare two fields.
+MOST_REFUSED = {"query-dsl": 0.3, "lucene": 0.42, "esql": 0.42}
 
 
 def agreed(engines: Sequence[Engine], node: Node, least: int, seed: int | None) -> Run:
@@ -47,7 +48,7 @@ def test_everyone_agrees_with_the_rule_or_refuses(
     asked = {name.split(", ")[1] for name in tally.triples if name.startswith(node.name)}
     assert asked == {"query-dsl", "lucene", "lucene in Kibana", *(["esql"] if node.has_esql else [])}
     for target in TARGETS:
-        assert tally.share_refused(target) < MOST_REFUSED, f"{target}: refusals crowd out the proof"
+        assert tally.share_refused(target) < MOST_REFUSED[target], f"{target}: refusals crowd out the proof"
 
 
 def test_each_language_is_proven_on_a_real_engine(servers: Mapping[str, Cluster]) -> None:
