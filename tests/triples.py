@@ -20,8 +20,10 @@ from pathlib import Path
 import hypothesis
 import yaml
 from keytrail.cluster import real_elasticsearch
+from keytrail.servers import SERVERS
 
 from tests.checking import Disagreement, Embedded, Engine, Node, Tally, check
+from tests.oddities import LACKING
 from tests.shrinking import smaller
 from tests.worlds import World, worlds
 
@@ -43,9 +45,16 @@ class Run:
 
 
 def run(
-    engines: Sequence[Engine], examples: int, seed: int | None = None, enough: Callable[[Run], bool] | None = None
+    engines: Sequence[Engine],
+    examples: int,
+    seed: int | None = None,
+    enough: Callable[[Run], bool] | None = None,
+    product: str = "Elasticsearch",
 ) -> Run:
-    """Check random worlds; the same seed gives the same ones, and None those that hypothesis derives from the code."""
+    """Check random worlds that ``product`` has types for.
+
+    The same seed gives the same ones, and None those that hypothesis derives from the code.
+    """
     done = Run()
 
     def checked(world: World) -> None:
@@ -60,7 +69,7 @@ def run(
         phases=[hypothesis.Phase.generate],
         suppress_health_check=list(hypothesis.HealthCheck),
     )
-    test = settings(hypothesis.given(worlds())(checked))
+    test = settings(hypothesis.given(worlds(LACKING[product]))(checked))
     if seed is not None:
         test = hypothesis.seed(seed)(test)
     test()
@@ -72,14 +81,14 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.triples", description=__doc__)
     parser.add_argument("--triples", type=int, default=100_000, help="how many to check at least")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--elasticsearch", choices=["8", "9"], default="8", help="which one to start")
+    parser.add_argument("--server", choices=list(SERVERS), default="8", help="which one to start")
     given = parser.parse_args(arguments)
     started = time.monotonic()
-    with real_elasticsearch(version=given.elasticsearch, report=lambda line: print(line, file=sys.stderr)) as cluster:
+    with real_elasticsearch(version=given.server, report=lambda line: print(line, file=sys.stderr)) as cluster:
         engines: list[Engine] = [Embedded(), Node(cluster)]
         total = Run()
         for part in range(10_000):
-            done = run(engines, 40, given.seed * 10_000 + part)
+            done = run(engines, 40, given.seed * 10_000 + part, product=cluster.product)
             _merge(total, done)
             if total.tally.triples.total() >= given.triples:
                 break
@@ -91,7 +100,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _merge(total: Run, done: Run) -> None:
-    for name in ("triples", "verdicts", "refusals", "conditions", "outside"):
+    for name in ("triples", "verdicts", "refusals", "conditions", "outside", "unproven"):
         getattr(total.tally, name).update(getattr(done.tally, name))
     total.tally.matched += done.tally.matched
     total.tally.refused_events += done.tally.refused_events

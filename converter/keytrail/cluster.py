@@ -2,7 +2,7 @@
 
 A thin layer over the ``elasticsearch`` client 8.19, which works with servers 8.19 and 9. It adds what the
 client does not do by itself: part of an answer is never taken for all of it, and every failure becomes a
-named error.
+named error. A node of OpenSearch that was started for a proof is talked to in the same way.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ import os
 import ssl
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
 import elasticsearch
+from elastic_transport import HttpHeaders, Urllib3HttpNode
 from elasticsearch import Elasticsearch, helpers
 
 from keytrail import node
@@ -30,12 +32,36 @@ IDS = {"size": PAGE, "_source": False, "sort": ["_doc"]}
 STRICT = {"allow_partial_search_results": False, "allow_no_indices": False, "ignore_unavailable": False}
 
 
-def connect(url: str, *, anonymous: bool = False) -> Cluster:
+class _OpenSearchNode(Urllib3HttpNode):
+    """Speaks plain JSON, which OpenSearch takes, for a client that names Elasticsearch's own types of content.
+
+    The client takes answers of its own product alone, so it is told that this is one: what it uses here is the same.
+    """
+
+    def perform_request(
+        self,
+        method: str,
+        target: str,
+        body: bytes | None = None,
+        headers: HttpHeaders | None = None,
+        *rest: Any,
+        **more: Any,
+    ) -> Any:
+        plain = HttpHeaders(headers or {})
+        for name, value in list(plain.items()):
+            if "vnd.elasticsearch" in value:
+                plain[name] = "application/x-ndjson" if "ndjson" in value else "application/json"
+        answer = super().perform_request(method, target, body, plain, *rest, **more)
+        told = HttpHeaders({**answer.meta.headers, "x-elastic-product": "Elasticsearch"})
+        return answer._replace(meta=replace(answer.meta, headers=told))
+
+
+def connect(url: str, *, anonymous: bool = False, product: str = "Elasticsearch") -> Cluster:
     """Return the cluster at a URL. Nothing is sent yet.
 
-    Parameters: ``url`` is http(s)://host:port; ``anonymous`` sends no credentials. Otherwise they are taken
-    from the environment: ELASTICSEARCH_API_KEY, or ELASTICSEARCH_USERNAME and ELASTICSEARCH_PASSWORD. TLS
-    certificates are always verified, against those of ELASTICSEARCH_CA_CERTS if that is set.
+    Parameters: ``url`` is http(s)://host:port; ``product`` is Elasticsearch or OpenSearch; ``anonymous`` sends no
+    credentials. Otherwise they are taken from the environment: ELASTICSEARCH_API_KEY, or ELASTICSEARCH_USERNAME and
+    ELASTICSEARCH_PASSWORD. TLS certificates are always verified, against those of ELASTICSEARCH_CA_CERTS if set.
 
     Errors: ``UsageError`` for a URL or variables that cannot be used.
     """
@@ -49,8 +75,10 @@ def connect(url: str, *, anonymous: bool = False) -> Cluster:
         except OSError as error:  # an SSLError is one
             message = f"ELASTICSEARCH_CA_CERTS cannot be used: {error}"
             raise UsageError(message, path=authorities, hint="name a file of certificates in PEM format") from error
+    if product == "OpenSearch":
+        options["node_class"] = _OpenSearchNode
     client = Elasticsearch(address, request_timeout=SECONDS, **options)
-    return Cluster(client, address)
+    return Cluster(client, address, product)
 
 
 @contextlib.contextmanager
@@ -59,15 +87,17 @@ def real_elasticsearch(
 ) -> Iterator[Cluster]:
     """Yield the cluster at ``url``, else at ELASTICSEARCH_URL, else a node that is started and stopped again.
 
-    Parameters: ``version`` is "8" or "9" and, like ``report``, is passed on to ``keytrail.node.start``.
+    Parameters: ``version`` and ``report`` are passed on to ``keytrail.node.start``; a version other than "8" is always
+    started.
     Errors: those of ``connect`` and ``keytrail.node.start``.
     """
-    url = url or os.environ.get("ELASTICSEARCH_URL")
+    url = url or (os.environ.get("ELASTICSEARCH_URL") if version == "8" else None)
     with contextlib.ExitStack() as stack:
         if url:
             cluster = connect(url)
         else:
-            cluster = connect(stack.enter_context(node.start(version, report=report)).url, anonymous=True)
+            running = stack.enter_context(node.start(version, report=report))
+            cluster = connect(running.url, anonymous=True, product=running.server.product)
         stack.callback(cluster.client.close)
         yield cluster
 
@@ -105,11 +135,12 @@ def _credentials() -> dict[str, Any]:
 
 
 class Cluster:
-    """A real Elasticsearch: ``url`` is its address, ``client`` the client, to be used within ``named_errors``."""
+    """A real server: ``url`` is its address, ``client`` the client, to be used within ``named_errors``."""
 
-    def __init__(self, client: Elasticsearch, url: str) -> None:
+    def __init__(self, client: Elasticsearch, url: str, product: str = "Elasticsearch") -> None:
         self.client = client
         self.url = url
+        self.product = product
 
     @property
     def version(self) -> str:
@@ -283,6 +314,11 @@ def _login_hint() -> str:
     given = [name for name in ("API_KEY", "USERNAME", "PASSWORD") if os.environ.get(f"ELASTICSEARCH_{name}")]
     used = given[:1] if "API_KEY" in given else given
     return f"check {' and '.join(f'ELASTICSEARCH_{name}' for name in used)}" if used else CREDENTIALS
+
+
+def has_no_scripts(error: ClusterError) -> bool:
+    """Tell whether a query was rejected because the server has no painless, as one has that Keytrail starts."""
+    return "script_lang not supported" in error.message
 
 
 def reason(error: object) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Union
 
+from keytrail import script
 from keytrail.cluster import named_errors
 from keytrail.convert import Conversion
 from keytrail.errors import KeytrailError
@@ -47,6 +48,8 @@ def check(condition: Condition, schema: LiveSchema, cluster: Cluster, within: Se
     """Ask the index of ``schema`` whether ``condition`` is so, for the documents that all of ``within`` match."""
     if condition.kind == "taken":
         return _room(condition, schema)
+    if condition.kind == "scripts":
+        return _scripts(condition, schema, cluster)
     if condition.kind == "own_place" and condition.field in ecs.SINCE_6_22:
         return _ever(condition, schema, cluster)
     asker = _BREACHES.get(condition.kind)
@@ -129,6 +132,16 @@ def _room(condition: Condition, schema: LiveSchema) -> Holding:
         return Holding(condition, BROKEN, why=why)
     why = f"what an index has refused is not in it; {index} has {used:,} fields, its limit is {limit:,}"
     return Holding(condition, UNTESTED, why=why)
+
+
+def _scripts(condition: Condition, schema: LiveSchema, cluster: Cluster) -> Holding:
+    """Whether the cluster runs the script: a comparison of a field with itself."""
+    asked = script.query(condition.index_field, condition.index_field, script.EQUALS)
+    try:
+        count(cluster, schema.index, asked)
+    except KeytrailError as error:
+        return Holding(condition, BROKEN, why=error.message)
+    return Holding(condition, HOLDS, why="it has run one")
 
 
 def _ever(condition: Condition, schema: LiveSchema, cluster: Cluster) -> Holding:

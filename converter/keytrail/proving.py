@@ -87,6 +87,8 @@ def merge(report: Report, other: Report) -> None:
     report.cases += other.cases
     report.checks += other.checks
     report.outside += other.outside
+    for engine, stems in other.unproven.items():
+        report.unproven.setdefault(engine, set()).update(stems)
     report.failures += [failure for failure in other.failures if failure not in report.failures]
 
 

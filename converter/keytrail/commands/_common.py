@@ -123,5 +123,7 @@ def show_report(report: Report) -> None:
     for failure in report.failures:
         place = f"{failure.path}:{failure.line}: " if failure.path else ""
         complain(f"{place}{failure.rule or 'all rules'}: {failure.pair} disagree: {failure.what}")
+    for engine, stems in report.unproven.items():
+        out.print(f"not proven on {engine}, which has no painless for their script: {', '.join(sorted(stems))}")
     total = report.checks.total()
     out.print(f"{report.cases:,} cases, {total:,} checks, {len(report.failures):,} failures")
