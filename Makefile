@@ -26,6 +26,7 @@ lint: $(VENV)/.test
 	@$(BIN)/mypy
 
 docs: $(VENV)/.demo
+	@$(BIN)/python -m benchmarks.quiet_month
 	@$(BIN)/python -m docs.generate
 
 PAIRS = from keytrail.targets import TARGETS; from keytrail.schemas import SCHEMAS; \

@@ -22,7 +22,7 @@ from typing import Any
 
 from keytrail.correlation_hunt import known_groups
 from keytrail.data import packaged
-from keytrail.files import write_text
+from keytrail.files import json_text, write_text
 from keytrail.hunt import Hunt
 from keytrail.pack import LEVELS, Rule, load_rules
 from keytrail.profile import Profile, load_profile
@@ -35,6 +35,7 @@ Event = dict[str, Any]
 START = datetime(2026, 10, 1, tzinfo=timezone.utc)
 DAYS = 30
 SITE = Path(__file__).with_name("quiet_site.yml")
+FIGURES = Path(__file__).with_name("quiet_month.json")
 ORGANIZATION = {
     "trail": f"arn:aws:cloudtrail:{sample.REGION}:{sample.ACCOUNT}:trail/organization",
     "bucket": "arn:aws:s3:::example-organization-logs",
@@ -203,7 +204,7 @@ def columns(rules: Sequence[Rule]) -> tuple[Counter[str], Counter[str]]:
 
 
 def main() -> None:
-    """Print the alerts a day, or write the month."""
+    """Print the alerts a day, and write them down for docs/rules.md; or write the month."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.quiet_month", description=__doc__)
     parser.add_argument("--write", type=Path, metavar="FILE", help="write the records to this file")
     parser.add_argument("--intruder", action="store_true", help="with --write: and what somebody adds to hide in it")
@@ -214,6 +215,8 @@ def main() -> None:
         return
     rules = load_rules([packaged("rules")]).rules
     both = columns(rules)
+    figures = {rule.stem: [round(column[rule.stem] / DAYS, 2) for column in both] for rule in rules}
+    write_text(FIGURES, json_text(dict(sorted(figures.items()))) + "\n")
     by_level = [Counter[str](), Counter[str]()]
     print(f"{'alerts a day':51} {'without':>10} {'with a profile':>15}")
     for rule in sorted(rules, key=lambda one: (-LEVELS.index(one.level), one.stem)):

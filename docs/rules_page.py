@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
@@ -12,7 +13,7 @@ from keytrail.data import packaged
 from keytrail.pack import LEVELS, Rule, load_rules
 from keytrail.schemas import SCHEMAS
 
-from benchmarks.quiet_month import DAYS, columns
+from benchmarks.quiet_month import FIGURES
 
 INTRO = """\
 # The rules
@@ -28,10 +29,10 @@ def rules_page() -> str:
     """Return the text of the page."""
     rules = sorted(load_rules([packaged("rules")]).rules, key=_order)
     parts = [INTRO, _summary(rules)]
-    quiet = columns(rules)
+    quiet = json.loads(FIGURES.read_text(encoding="utf-8"))
     for folder, group in groupby(rules, key=lambda rule: rule.path.parent.name):
         parts.append(f"## {folder}\n")
-        parts.extend(_rule(rule, [column[rule.stem] / DAYS for column in quiet]) for rule in group)
+        parts.extend(_rule(rule, quiet[rule.stem]) for rule in group)
     return "\n".join(parts)
 
 
@@ -54,7 +55,7 @@ def _rule(rule: Rule, alerts: Sequence[float]) -> str:
     )
     lines.extend(_listed("When it fires", own.get("triage", ()), numbered=True))
     lines.extend(_listed("False positives", rule.document.get("falsepositives", ())))
-    without, having = (f"{number:.2f}".rstrip("0").rstrip(".") for number in alerts)
+    without, having = (f"{number:g}" for number in alerts)
     lines.append(f"Alerts a day where nothing happens: {without} without a site profile, {having} with one.\n")
     if "detection" in rule.document:
         lines.append("Verdicts: " + "; ".join(_verdict(convert(rule, schema)) for schema in SCHEMAS.values()) + ".\n")
