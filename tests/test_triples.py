@@ -2,36 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import pytest
 from keytrail.cluster import Cluster
 from keytrail.servers import SERVERS
 from keytrail.targets import TARGETS
 
-from tests.checking import Embedded, Engine, Node
+from tests.checking import Embedded, Engine, Node, Tally
 from tests.shrinking import smaller
-from tests.triples import Run, run
+from tests.triples import run_until
 
 LEAST = {"8": 20_000, "9": 3_000, "opensearch-3": 3_000}  # on each server, in all its targets together
 # Of the rules: beyond that, refusals crowd out the proof. Only Query DSL can compare two fields.
 MOST_REFUSED = {"query-dsl": 0.3, "lucene": 0.42, "esql": 0.42}
 
 
-def agreed(engines: Sequence[Engine], node: Node, least: int, seed: int | None) -> Run:
-    """Check random triples until there are ``least`` on a node, and let the test fail where somebody disagrees."""
-
-    def enough(done: Run) -> bool:
-        return on(node, done) >= least
-
-    done = run(engines, 100, seed, enough, node.cluster.product)
-    if done.wrong:
-        pytest.fail(f"{done.count} disagreements, the first: {smaller(done.wrong[0], engines)}")
-    return done
-
-
-def on(node: Node, done: Run) -> int:
-    return sum(count for name, count in done.tally.triples.items() if name.startswith(node.name))
+def on(node: Node, tally: Tally) -> int:
+    return sum(count for name, count in tally.triples.items() if name.startswith(node.name))
 
 
 @pytest.mark.parametrize("version", SERVERS)
@@ -39,11 +27,13 @@ def test_everyone_agrees_with_the_rule_or_refuses(
     version: str, servers: Mapping[str, Cluster], capsys: pytest.CaptureFixture[str]
 ) -> None:
     node = Node(servers[version])
-    done = agreed([Embedded(), node], node, LEAST[version], None if version == "8" else 1)
+    engines: list[Engine] = [Embedded(), node]
+    done = run_until(lambda tally: on(node, tally) >= LEAST[version], engines, 1, node.cluster.product)
     tally = done.tally
     with capsys.disabled():
         print("\n" + "\n".join(tally.lines(reasons=6)))
-    assert on(node, done) >= LEAST[version]
+    if done.wrong:
+        pytest.fail(f"{done.count} disagreements, the first: {smaller(done.wrong[0], engines)}")
     assert tally.matched > tally.triples.total() / 10
     asked = {name.split(", ")[1] for name in tally.triples if name.startswith(node.name)}
     assert asked == {"query-dsl", "lucene", "lucene in Kibana", *(["esql"] if node.has_esql else [])}

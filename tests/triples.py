@@ -27,6 +27,7 @@ from tests.oddities import LACKING
 from tests.shrinking import smaller
 from tests.worlds import World, worlds
 
+AT_ONCE = 20  # worlds; the first of them are always small
 REGRESSIONS = Path(__file__).parent / "regressions"
 
 
@@ -44,36 +45,34 @@ class Run:
         self.wrong.extend(found[: max(0, 60 - len(self.wrong))])
 
 
-def run(
-    engines: Sequence[Engine],
-    examples: int,
-    seed: int | None = None,
-    enough: Callable[[Run], bool] | None = None,
-    product: str = "Elasticsearch",
-) -> Run:
-    """Check random worlds that ``product`` has types for.
-
-    The same seed gives the same ones, and None those that hypothesis derives from the code.
-    """
+def run(engines: Sequence[Engine], examples: int, seed: int, product: str = "Elasticsearch") -> Run:
+    """Check random worlds that ``product`` has types for; the same seed gives the same ones."""
     done = Run()
 
     def checked(world: World) -> None:
-        if enough is None or not enough(done):
-            done.add(check(world, engines, done.tally))
+        done.add(check(world, engines, done.tally))
 
     settings = hypothesis.settings(
         max_examples=examples,
-        derandomize=seed is None,
         database=None,
         deadline=None,
         phases=[hypothesis.Phase.generate],
         suppress_health_check=list(hypothesis.HealthCheck),
     )
-    test = settings(hypothesis.given(worlds(LACKING[product]))(checked))
-    if seed is not None:
-        test = hypothesis.seed(seed)(test)
-    test()
+    hypothesis.seed(seed)(settings(hypothesis.given(worlds(LACKING[product]))(checked)))()
     return done
+
+
+def run_until(
+    enough: Callable[[Tally], bool], engines: Sequence[Engine], seed: int, product: str = "Elasticsearch"
+) -> Run:
+    """Check random worlds, a few at a time, until ``enough`` of them have been."""
+    total = Run()
+    for part in range(10_000):
+        _merge(total, run(engines, AT_ONCE, seed * 10_000 + part, product))
+        if enough(total.tally):
+            break
+    return total
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -86,12 +85,7 @@ def main(arguments: Sequence[str]) -> int:
     started = time.monotonic()
     with real_elasticsearch(version=given.server, report=lambda line: print(line, file=sys.stderr)) as cluster:
         engines: list[Engine] = [Embedded(), Node(cluster)]
-        total = Run()
-        for part in range(10_000):
-            done = run(engines, 40, given.seed * 10_000 + part, product=cluster.product)
-            _merge(total, done)
-            if total.tally.triples.total() >= given.triples:
-                break
+        total = run_until(lambda tally: tally.triples.total() >= given.triples, engines, given.seed, cluster.product)
         print("\n".join(total.tally.lines()))
         print(f"{total.count} disagreements in {time.monotonic() - started:.0f} seconds")
         for found in _different(total.wrong, engines):
