@@ -26,6 +26,7 @@ lint: $(VENV)/.test
 	@$(BIN)/mypy
 
 docs: $(VENV)/.demo
+	@$(BIN)/python -m benchmarks.quiet_month
 	@$(BIN)/python -m docs.generate
 
 PAIRS = from keytrail.targets import TARGETS; from keytrail.schemas import SCHEMAS; \
@@ -33,11 +34,16 @@ PAIRS = from keytrail.targets import TARGETS; from keytrail.schemas import SCHEM
 
 # Exit code 1 only says that a rule is refused, which is written down like a query.
 queries: $(VENV)/.demo
+	@$(BIN)/python -m benchmarks.measure_patterns
 	@rm -rf fixtures/queries
 	@for pair in $$($(BIN)/python -c '$(PAIRS)'); do \
 		echo "fixtures/queries/$$pair"; \
 		$(BIN)/keytrail convert --target $${pair%/*} --schema $${pair#*/} --format json -o fixtures/queries/$$pair \
 			2>$(VENV)/verdicts || test $$? = 1 || { cat $(VENV)/verdicts; exit 2; }; \
+	done
+	@for schema in $$($(BIN)/python -c 'from keytrail.schemas import SCHEMAS; print(*SCHEMAS)'); do \
+		$(BIN)/keytrail convert --target kibana --schema $$schema --versions converter/keytrail/kibana/versions.json \
+			-o $(VENV)/rules.ndjson 2>$(VENV)/verdicts || test $$? = 1 || { cat $(VENV)/verdicts; exit 2; }; \
 	done
 
 clean:

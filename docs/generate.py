@@ -1,4 +1,4 @@
-"""Write the documents that follow from the code, docs/commands.md, rules.md and schemas.md: ``make docs``."""
+"""Write the documents that follow from the code, commands, modifiers, rules and schemas: ``make docs``."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from keytrail.cli import main
 from keytrail.mapping import FieldType
 from keytrail.schemas import SCHEMAS, Schema
 
+from docs.modifiers_page import modifiers_page
 from docs.rules_page import rules_page
 
 DOCS = Path(__file__).resolve().parent
@@ -37,6 +38,7 @@ def pages() -> dict[Path, str]:
     """Return the text of each generated document."""
     return {
         DOCS / "commands.md": "\n".join([NOTICE, COMMANDS, *_commands(main, "keytrail")]),
+        DOCS / "modifiers.md": f"{NOTICE}\n{modifiers_page()}",
         DOCS / "rules.md": f"{NOTICE}\n{rules_page()}",
         DOCS / "schemas.md": "\n".join([NOTICE, SCHEMAS_INTRO, *(_schema(schema) for schema in SCHEMAS.values())]),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
@@ -12,11 +13,15 @@ from keytrail.data import packaged
 from keytrail.pack import LEVELS, Rule, load_rules
 from keytrail.schemas import SCHEMAS
 
+from benchmarks.quiet_month import FIGURES
+
 INTRO = """\
 # The rules
 
 Every rule of the pack: what it is about, its logic, what it needs in the logs, who does the same for a good reason,
-what to do when it fires, and what its query means in each schema (see [semantics.md](semantics.md)).
+what to do when it fires, how often it fires where nothing happens, and what its query means in each schema (see
+[semantics.md](semantics.md)). The alerts a day are those of a month that `python -m benchmarks.quiet_month` makes: an
+account with a trail of its own and its organization's, known readers, AWS Config, and administrators at work.
 """
 
 
@@ -24,9 +29,10 @@ def rules_page() -> str:
     """Return the text of the page."""
     rules = sorted(load_rules([packaged("rules")]).rules, key=_order)
     parts = [INTRO, _summary(rules)]
+    quiet = json.loads(FIGURES.read_text(encoding="utf-8"))
     for folder, group in groupby(rules, key=lambda rule: rule.path.parent.name):
         parts.append(f"## {folder}\n")
-        parts.extend(_rule(rule) for rule in group)
+        parts.extend(_rule(rule, quiet[rule.stem]) for rule in group)
     return "\n".join(parts)
 
 
@@ -39,7 +45,7 @@ def _summary(rules: Sequence[Rule]) -> str:
     return f"{len(rules)} rules: " + ", ".join(f"{count} {level}" for level, count in counts.items() if count) + ".\n"
 
 
-def _rule(rule: Rule) -> str:
+def _rule(rule: Rule, alerts: Sequence[float]) -> str:
     own: Mapping[str, Any] = rule.document.get("keytrail", {})
     lines = [f"### {rule.stem}\n", f"**{rule.title}** ({rule.level}). {str(rule.document['description']).strip()}\n"]
     lines.append(_facts(rule, own))
@@ -49,6 +55,8 @@ def _rule(rule: Rule) -> str:
     )
     lines.extend(_listed("When it fires", own.get("triage", ()), numbered=True))
     lines.extend(_listed("False positives", rule.document.get("falsepositives", ())))
+    without, having = (f"{number:g}" for number in alerts)
+    lines.append(f"Alerts a day where nothing happens: {without} without a site profile, {having} with one.\n")
     if "detection" in rule.document:
         lines.append("Verdicts: " + "; ".join(_verdict(convert(rule, schema)) for schema in SCHEMAS.values()) + ".\n")
     return "\n".join(lines)

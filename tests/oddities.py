@@ -10,7 +10,8 @@ PLAIN_NAMES = (
     *("plain", "aws:s3:arn", "hy-phen", "sp ace", 'quo"te', "ünï", "back\\slash", "(paren)", "sla/sh", "and&or"),
     *("AND", "stxr", "[x]{y}", "emoji😀", "_lead", "a'b", "-x", "a~1^2!", "to=<b>", "x`y", "`", "?"),
 )
-DOTTED_NAMES = ("two.parts", "two.more", "a.b-c:d e", "one.two.three", "one.two.4", "AND.OR", "x:y.NOT")
+DEEP_NAME = ".".join("deeply-nested")  # thirteen objects, one in the other
+DOTTED_NAMES = ("two.parts", "two.more", "a.b-c:d e", "one.two.three", "one.two.4", "AND.OR", "x:y.NOT", DEEP_NAME)
 KEYWORD: dict[str, Any] = {"type": "keyword", "ignore_above": 256}
 TYPES: dict[str, dict[str, Any]] = {
     "keyword": {"type": "keyword"},
@@ -65,6 +66,7 @@ STRINGS = (
         "\u3000",
         "ǅ",
     ),
+    *("a\u0000", "xa\u0000b\u0000", "cgBvAG8AdAA=", "cm9vdA==", "-a"),
     "arn:aws:s3:::bucket/AWSLogs/111122223333/CloudTrail/x.json.gz",
     *("x" * 255 + "ab", "ab" + "x" * 8190, "x" * 40 + "root"),
 )
@@ -72,6 +74,7 @@ SHORT = STRINGS[:-3]
 VERY_LONG = "ab" + "x" * 33_000  # more than a term may have
 NUMBERS = (0, 7, -7, 10, 7.5, -0.25, 123456789012345, 1e3)
 RULE_NUMBERS = (*NUMBERS[:-1], *NUMBERS)  # 1000.0 is refused, as pySigma makes 1000 of it
+ENCODED = ("root", "ab", "root", "a", "/b", "Ab c")  # what can be written in two bytes a letter
 UNWILD = ("ip", "long", "double", "boolean", "date")
 # What holds for the value alone is no longer safe under not, and mostly refused there.
 FRAGILE = ("flattened", "ip", "long", "double", "boolean", "keyword, lowercase", "flattened with map")
@@ -110,28 +113,34 @@ REGEXES = (
 )
 REFUSED_REGEXES = ("(ab)+?", "(?=a)", r"(a)\1", r"\bA", "a^b", "[[:alpha:]]", "a++")
 NETWORKS = ("10.0.0.0/8", "10.0.0.1/32", "::/0", "2001:db8::/32", "0.0.0.0/0", "::1/128", "::ffff:0:0/96", "::/64")
+REFERENCES = ("fieldref", "fieldref|contains", "fieldref|startswith", "fieldref|endswith")
 OF_STRINGS = (
     *("", "", "contains", "startswith", "endswith", "contains|all", "cased", "contains|cased", "endswith|cased"),
     *("re", "re|i", "re|s", "exists", "neq", "contains|neq", "windash", "base64", "base64offset|contains"),
-    *("startswith|cased", "startswith", ""),
+    *("startswith|cased", "startswith", "", "re|ignorecase|dotall", "wide", "utf16", "utf16be|contains"),
+    *("wide|base64offset|contains", "startswith|all", *REFERENCES),
 )
 COMPARISONS = ("lt", "lte", "gt", "gte")
-ANY_MODIFIER = (*OF_STRINGS, *COMPARISONS, "cidr", "fieldref")
+ANY_MODIFIER = (*OF_STRINGS, *COMPARISONS, "cidr", "re|m", "hour", "expand", "fieldref|neq", "fieldref|cased")
 MODIFIERS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(TYPES, OF_STRINGS),
     "object": ("exists",),
+    "unmapped": OF_STRINGS,
     "text": ("exists",),
     "flattened": ("", "startswith", "exists", "cased", "neq", "startswith|cased", "windash"),
     "flattened with map": ("", "startswith", "exists", "cased", "contains", "endswith", "contains|cased", "re", "re|i"),
     "keyword with ip": (*OF_STRINGS, *["cidr"] * 9),
     "keyword with number": (*OF_STRINGS, *COMPARISONS * 2),
-    "keyword, lowercase": ("", "contains", "startswith", "endswith", "exists", "contains|all"),
-    "ip": ("", "cidr", "cidr", "exists"),
-    "long": ("", *COMPARISONS, "exists"),
-    "double": ("", *COMPARISONS, "exists"),
-    "boolean": ("", "", "exists", "cased"),
+    "keyword, lowercase": ("", "contains", "startswith", "endswith", "exists", "contains|all", *REFERENCES),
+    "ip": ("", "cidr", "cidr", "exists", "fieldref|startswith"),
+    "long": ("", *COMPARISONS, "exists", "fieldref"),
+    "double": ("", *COMPARISONS, "exists", "fieldref"),
+    "boolean": ("", "", "exists", "cased", "fieldref"),
     "date": ("exists",),
 }
+# Kinds of fields, and layouts, that a product lacks. OpenSearch's disable_objects is Elasticsearch's subobjects: false,
+# but it loses the objects of a list, which the layout "open" has.
+LACKING = {"Elasticsearch": (), "OpenSearch": ("flattened", "flattened with map", "open")}
 POSITIVE = ("one", "one and two", "one or two", "1 of them", "all of them", "one or (two and one)", "any of t*")
 CONDITIONS = (
     *("one", "not one", "one and two", "one or two", "one and not two", "not (one or two)", "not (one and not two)"),

@@ -285,9 +285,3 @@ def test_the_command_tests_a_correlation() -> None:
     assert shape["ok"] is True
     assert shape["cases"] == sum(case.rule == "key_attack_stops_delivery" for case in CASES)
     assert result.exit_code == 0
-
-
-def test_one_event_does_not_explain_a_correlation() -> None:
-    result = keytrail("explain", "bulk_log_decrypt", FIXTURES / "events" / "disable_key.json")
-    assert result.exit_code == 2
-    assert "encrypted_log_file_read" in result.stderr

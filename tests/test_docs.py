@@ -15,7 +15,7 @@ from docs.generate import pages
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "rules" / "README.md"])
-BY_HAND = [path for path in DOCUMENTS if path.name not in ("commands.md", "rules.md", "schemas.md")]
+BY_HAND = [path for path in DOCUMENTS if path.name not in ("commands.md", "modifiers.md", "rules.md", "schemas.md")]
 PAGES = pages()
 
 

@@ -13,7 +13,10 @@ from click.testing import CliRunner, Result
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from keytrail import reference
+from keytrail.cases import load_events
 from keytrail.cli import main
+from keytrail.correlation_explain import MOST_GROUPS, explain_correlation
+from keytrail.correlation_reference import episodes
 from keytrail.data import packaged
 from keytrail.errors import KeytrailError
 from keytrail.explain import STATES, Explainer, Explanation, Node, decided, explain
@@ -21,6 +24,8 @@ from keytrail.explanation_view import excerpt
 from keytrail.filters import load_filters, narrow
 from keytrail.pack import Rule, load_rules
 from keytrail.paths import exists, values
+from keytrail.sequence_cases import SequenceCase, load_sequences
+from keytrail.times import iso
 
 from tests.worlds import World, worlds
 
@@ -81,7 +86,7 @@ def test_the_tree_says_of_each_part_what_the_reference_says(world: World) -> Non
 def test_the_tree_of_each_rule_of_the_pack_says_what_the_reference_says_of_each_event() -> None:
     rules = [rule for rule in load_rules([packaged("rules")]).rules if rule.kind == "rule"]
     filters = load_filters([packaged("rules") / "filters" / "aws_config_recorder.yml"]).filters
-    events = [json.loads(path.read_text()) for path in sorted((FIXTURES / "events").glob("*.json"))[::5]]
+    events = [json.loads(path.read_text()) for path in sorted((FIXTURES / "events").glob("*.json"))[::12]]
     for rule in [narrow(rule, filters) for rule in rules]:
         try:
             explainer = Explainer(rule)
@@ -239,3 +244,80 @@ def test_an_excerpt_is_a_part_of_the_value(value: str, wanted: list[str]) -> Non
         found = excerpt(value, wanted, modifiers)
         assert found.removeprefix("…").removesuffix("…") in value or found == value
         assert len(found) <= 300
+
+
+# -- correlations -------------------------------------------------------------------------------------------------
+
+RULES = {rule.stem: rule for rule in load_rules([packaged("rules")]).rules}
+SEQUENCES = load_sequences(FIXTURES / "cases", load_events(FIXTURES / "events"))
+
+
+@pytest.mark.parametrize("case", SEQUENCES, ids=lambda case: f"{case.rule}: {case.name}")
+def test_a_correlation_is_explained_as_its_cases_say(case: SequenceCase) -> None:
+    found = explain_correlation(RULES[case.rule], case.records, searched=case.searched)
+    assert found.matches is found.tree.holds is case.match
+    groups = [node for node in found.tree.children if node.kind == "group"]
+    rules = {name: base.document for name, base in RULES[case.rule].references.items()}
+    wanted = episodes(RULES[case.rule].correlation, rules, case.records, case.searched)
+    hits = {
+        (tuple(node.window["group"].values()), hit["from"], hit["to"])
+        for node in groups
+        if node.window is not None
+        for hit in node.window["hits"]
+    }
+    assert hits == {(hit.group, iso(hit.start), iso(hit.end)) for hit in wanted}
+    assert all(
+        node.holds is any(hit[0] == tuple((node.window or {})["group"].values()) for hit in hits) for node in groups
+    )
+    json.dumps(found.as_dict())
+
+
+def denied(count: int, minutes: int = 1) -> list[dict[str, Any]]:
+    event = json.loads((FIXTURES / "events" / "documented_read_log_file.json").read_text()) | {
+        "errorCode": "AccessDenied"
+    }
+    times = [f"2026-03-10T{9 + minutes * n // 60:02}:{minutes * n % 60:02}:00Z" for n in range(count)]
+    return [event | {"eventTime": time, "eventID": f"id-{n}"} for n, time in enumerate(times)]
+
+
+def test_what_is_missing_of_a_correlation_is_counted_in_its_fullest_window(tmp_path: Path) -> None:
+    path = tmp_path / "log.ndjson"
+    path.write_text("".join(json.dumps(event) + "\n" for event in denied(7, minutes=5)))
+    result = keytrail("explain", "denied_reads_burst", path)
+    assert result.exit_code == 1
+    assert "log_read_denied: 7 of 7 events match" in result.stdout
+    assert "3 different values of eventID (wanted: at least 10) in the fullest 10m" in result.stdout
+    shape = json.loads(keytrail("explain", "denied_reads_burst", path, "--format", "json").stdout)[0]
+    group = next(node for node in shape["tree"]["children"] if node["kind"] == "group")
+    assert (group["window"]["count"], shape["matches"], shape["selections"]) == (3, False, {"log_read_denied": True})
+
+
+def test_a_correlation_without_events_shows_the_nearest_and_those_without_a_group() -> None:
+    found = explain_correlation(RULES["denied_reads_burst"], [EVENT])
+    nearest = [node for node in found.tree.walk() if node.kind == "nearest"]
+    assert [node.line.state for node in nearest[0].walk() if node.line and node.line.field == "eventName"] == [
+        "different"
+    ]
+    lost = [{key: value for key, value in event.items() if key != "eventTime"} for event in denied(4)]
+    found = explain_correlation(RULES["denied_reads_burst"], lost)
+    assert ["4 events of log_read_denied" in node.text for node in found.tree.children if node.kind == "unplaced"] == [
+        True
+    ]
+
+
+def test_the_missing_rule_of_a_temporal_correlation_is_named() -> None:
+    found = explain_correlation(RULES["key_attack_stops_delivery"], [EVENT])
+    group = next(node for node in found.tree.children if node.kind == "group")
+    seen = {node.text: node.holds for node in group.children}
+    assert seen["trail_key_disabled occurs"]
+    assert not seen["delivery_cannot_use_key does not occur"]
+    assert not found.matches
+
+
+def test_groups_without_number_are_shown_up_to_a_bound() -> None:
+    events = [
+        event | {"userIdentity": {**event["userIdentity"], "arn": f"arn:{n}"}} for n, event in enumerate(denied(50))
+    ]
+    found = explain_correlation(RULES["denied_reads_burst"], events)
+    assert sum(node.kind == "group" for node in found.tree.children) == MOST_GROUPS
+    assert found.tree.children[-1].text == f"{50 - MOST_GROUPS} more groups"

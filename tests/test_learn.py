@@ -48,7 +48,9 @@ def learned(records: Iterable[dict[str, Any]], accounts: Iterable[str] = ()) -> 
 @pytest.fixture(scope="module")
 def days() -> list[dict[str, Any]]:
     """Eight days in which nothing happens; two of three events of them will do."""
-    return [event for number, event in enumerate(month(8)) if event["eventName"] == "UpdateTrail" or number % 3 < 2]
+    return [
+        event for number, event in enumerate(month(range(8))) if event["eventName"] == "UpdateTrail" or number % 3 < 2
+    ]
 
 
 @pytest.fixture(scope="module")

@@ -22,6 +22,7 @@ from keytrail import cluster as cluster_module
 from keytrail import jars, node
 from keytrail.cluster import Cluster, connect, real_elasticsearch
 from keytrail.errors import ClusterError, NodeError, UsageError
+from keytrail.servers import HOST, SERVERS, Server
 
 BODY: dict[str, Any] = {
     "settings": {"number_of_replicas": 0},
@@ -45,7 +46,7 @@ def no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
 def listening(url: str) -> bool:
     port = urlsplit(url).port
     assert port is not None
-    with contextlib.suppress(OSError), socket.create_connection((node.HOST, port), timeout=5):
+    with contextlib.suppress(OSError), socket.create_connection((HOST, port), timeout=5):
         return True
     return False
 
@@ -64,11 +65,12 @@ def ignore(**message: str) -> None:
 # A node of our own.
 
 
-@pytest.mark.parametrize(("version", "full"), [("8", "8.19."), ("9", "9.5.")])
+@pytest.mark.parametrize(("version", "full"), [("8", "8.19."), ("9", "9.5."), ("opensearch-3", "3.8.")])
 def test_a_node_starts_answers_and_is_gone_in_the_end(version: str, full: str) -> None:
     with node.start(version) as running:
         assert running.version.startswith(full)
-        elasticsearch = connect(running.url, anonymous=True)
+        elasticsearch = connect(running.url, anonymous=True, product=running.server.product)
+        assert elasticsearch.product == running.server.product
         assert elasticsearch.version == running.version
         assert elasticsearch.client.cluster.health()["status"] == "green"
         with elasticsearch.temporary_index(BODY) as name:
@@ -86,7 +88,7 @@ def test_a_node_starts_answers_and_is_gone_in_the_end(version: str, full: str) -
 
 def test_a_second_start_uses_the_cached_jars() -> None:
     told: list[str] = []
-    jars.lay_out("8", node.default_home(), ignore)  # they are there from now on, whatever ran before
+    jars.lay_out(SERVERS["8"], node.default_home(), ignore)  # they are there from now on, whatever ran before
     with node.start("8", report=told.append):
         pass
     assert [line for line in told if "bringing" in line] == []
@@ -155,7 +157,7 @@ def test_a_start_that_is_silent_for_too_long_is_a_named_error() -> None:
 
 def test_a_taken_port_is_a_named_error(cluster: Cluster) -> None:
     with socket.socket() as taken:
-        taken.bind((node.HOST, 0))
+        taken.bind((HOST, 0))
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(NodeError, match=f"port {port} of 127.0.0.1 is taken"):
@@ -163,7 +165,7 @@ def test_a_taken_port_is_a_named_error(cluster: Cluster) -> None:
 
 
 def test_a_node_that_ends_early_shows_the_end_of_its_log(tmp_path: Path) -> None:
-    empty = tmp_path / f"elasticsearch-{jars.full_version('8')}"
+    empty = tmp_path / f"elasticsearch-{SERVERS['8'].version}"
     empty.mkdir()
     with pytest.raises(NodeError, match="ended before it was up") as caught:
         node.start(home=tmp_path)
@@ -185,10 +187,10 @@ def test_a_missing_package_is_a_named_error(tmp_path: Path, monkeypatch: pytest.
 
 def test_jars_that_cannot_be_downloaded_are_a_named_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as closed:
-        closed.bind((node.HOST, 0))
+        closed.bind((HOST, 0))
         port = closed.getsockname()[1]
     for name in ("HTTPS_PROXY", "https_proxy"):
-        monkeypatch.setenv(name, f"http://{node.HOST}:{port}")
+        monkeypatch.setenv(name, f"http://{HOST}:{port}")
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(NodeError, match=r"the jars of Elasticsearch 8\.19\.\d+ could not be downloaded"):
@@ -197,7 +199,7 @@ def test_jars_that_cannot_be_downloaded_are_a_named_error(tmp_path: Path, monkey
 
 
 def test_an_unknown_version_is_refused() -> None:
-    with pytest.raises(UsageError, match="no Elasticsearch '7' to start"):
+    with pytest.raises(UsageError, match="no server '7' to start"):
         node.start("7")
 
 
@@ -213,38 +215,38 @@ def test_the_nodes_process_gets_no_secret(monkeypatch: pytest.MonkeyPatch) -> No
 def test_jars_are_laid_out_once_by_two_at_the_same_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     built: list[str] = []
 
-    def build(version: str, part: Path, tell: jars.Tell) -> None:
+    def build(server: Server, part: Path, tell: jars.Tell) -> None:
         time.sleep(0.5)
-        built.append(version)
+        built.append(server.stem)
         (part / "root").mkdir()
 
     monkeypatch.setattr(jars, "_build", build)
-    threads = [threading.Thread(target=jars.lay_out, args=("8", tmp_path, ignore)) for _ in range(2)]
+    threads = [threading.Thread(target=jars.lay_out, args=(SERVERS["8"], tmp_path, ignore)) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert built == ["8"]
-    assert jars.lay_out("8", tmp_path, ignore).is_dir()
+    assert built == ["elasticsearch-8"]
+    assert jars.lay_out(SERVERS["8"], tmp_path, ignore).is_dir()
 
 
 def test_half_a_layout_is_never_taken_for_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(version: str, part: Path, tell: jars.Tell) -> None:
+    def fail(server: Server, part: Path, tell: jars.Tell) -> None:
         (part / "root").mkdir()
         raise NodeError("out of luck")
 
-    left = tmp_path / f"elasticsearch-{jars.full_version('8')}.part-of-a-killed-process"
+    left = tmp_path / f"elasticsearch-{SERVERS['8'].version}.part-of-a-killed-process"
     left.mkdir()
     monkeypatch.setattr(jars, "_build", fail)
     with pytest.raises(NodeError, match="out of luck"):
-        jars.lay_out("8", tmp_path, ignore)
+        jars.lay_out(SERVERS["8"], tmp_path, ignore)
     assert not [path for path in tmp_path.iterdir() if path.is_dir()]
 
 
 def test_a_folder_that_cannot_be_written_is_a_named_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(NodeError, match=r"cannot be kept in .*file") as caught:
-        jars.lay_out("8", tmp_path / "file", ignore)
+        jars.lay_out(SERVERS["8"], tmp_path / "file", ignore)
     assert "XDG_CACHE_HOME" in str(caught.value)
 
 
@@ -258,16 +260,16 @@ def test_only_the_pinned_jars_are_laid_out(
     monkeypatch.setattr(jars, "_pinned", lambda version: {"server": {"a-1.jar": digest}})
     monkeypatch.setattr(jars, "_download", lambda *_: {"a-1.jar": jar} if found else {})
     with pytest.raises(NodeError, match=f"the jar a-1.jar of Elasticsearch {problem}"):
-        jars._build("8", tmp_path, ignore)
+        jars._build(SERVERS["8"], tmp_path, ignore)
 
 
-@pytest.mark.parametrize("version", node.VERSIONS)
-def test_every_module_has_its_jar_pinned(version: str) -> None:
-    pinned = jars._pinned(version)
+@pytest.mark.parametrize("server", SERVERS.values(), ids=str)
+def test_every_module_has_its_jar_pinned(server: Server) -> None:
+    pinned = jars._pinned(server)
     assert len(pinned.pop("server")) > 30
     for title, names in pinned.items():
         module, _, extends = title.partition(" extends ")
-        assert f"{module}-{jars.full_version(version)}.jar" in names
+        assert f"{module}-{server.version}.jar" in names
         assert not extends or any(other.split()[0] == extends for other in pinned)
 
 
@@ -298,6 +300,14 @@ def test_documents_are_found_by_query(cluster: Cluster, index: str) -> None:
         },
     )
     assert found == {"alice": {"1", "3"}, "nobody": frozenset(), "all": {"1", "2", "3"}}
+
+
+def test_esql_answers_what_asks_for_one_of_several_texts(cluster: Cluster) -> None:
+    with cluster.temporary_index({"mappings": {"properties": {"a": {"type": "text"}}}}) as index:
+        cluster.load(index, [("1", {"a": "one"}), ("2", {"a": "two"}), ("3", {"a": "three"})])
+        client = cluster.client.options(request_timeout=30, max_retries=0)
+        query = f'FROM {index} METADATA _id | WHERE a IN ("one", "three") | KEEP _id | SORT _id | LIMIT 9'
+        assert client.esql.query(query=query)["values"] == [["1"], ["3"]]
 
 
 def test_more_hits_than_an_answer_holds_are_all_found(cluster: Cluster, index: str) -> None:
@@ -443,10 +453,25 @@ def test_certificates_that_cannot_be_used_are_a_named_error(tmp_path: Path, monk
 
 def test_an_elasticsearch_that_is_not_there_is_a_named_error() -> None:
     with socket.socket() as closed:
-        closed.bind((node.HOST, 0))
+        closed.bind((HOST, 0))
         port = closed.getsockname()[1]
-    elasticsearch = connect(f"http://{node.HOST}:{port}")
+    elasticsearch = connect(f"http://{HOST}:{port}")
     with pytest.raises(NodeError, match="cannot be reached"):
         elasticsearch.version  # noqa: B018
     with pytest.raises(NodeError, match="cannot be reached"):
         elasticsearch.search("x", {"all": {"match_all": {}}})
+
+
+def test_a_server_without_tls_is_told_from_a_bad_certificate(cluster: Cluster) -> None:
+    with connect(cluster.url.replace("http://", "https://")).client as client, pytest.raises(NodeError) as caught:
+        assert Cluster(client, "https").version
+    assert "begin with http://" in str(caught.value)
+
+
+def test_a_login_that_fails_names_what_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert cluster_module._login_hint() == cluster_module.CREDENTIALS
+    monkeypatch.setenv("ELASTICSEARCH_USERNAME", "someone")
+    monkeypatch.setenv("ELASTICSEARCH_PASSWORD", "secret")
+    assert cluster_module._login_hint() == "check ELASTICSEARCH_USERNAME and ELASTICSEARCH_PASSWORD"
+    monkeypatch.setenv("ELASTICSEARCH_API_KEY", "secret")
+    assert cluster_module._login_hint() == "check ELASTICSEARCH_API_KEY"

@@ -83,7 +83,8 @@ def small() -> str:
     bad = [RecordError("nothing but white space", path="logs/b.json", line=1, hint="is it whole?")]
     refused = {RULE["log_read_by_unlisted_reader"].id: "the rule needs a site profile"}
     blind = {RULE["log_objects_deleted"].id: "no data events of s3.amazonaws.com were read"}
-    return page([*calls, incident], refused=refused, bad=bad, bad_count=1, blind=blind)
+    doubtful = {RULE["key_deleted"].id: "it is cut"}
+    return page([*calls, incident], refused=refused, bad=bad, bad_count=1, blind=blind, doubtful=doubtful)
 
 
 def markup(html: str) -> str:
@@ -123,6 +124,7 @@ def test_what_could_not_be_read_or_asked_is_said_with_what_to_do() -> None:
     assert "1 input could not be read" in said
     assert "logs/b.json:1 nothing but white space" in said
     assert "log_read_by_unlisted_reader refused the rule needs a site profile Learn a site profile" in said
+    assert "key_deleted doubtful it is cut" in said
     assert "log_objects_deleted blind no data events of s3.amazonaws.com were read Log these events" in said
 
 

@@ -120,6 +120,6 @@ def test_what_pysigma_drops_or_misreads_is_an_error() -> None:
         check_detections(["notable"], ["notable"])
 
 
-def test_a_comparison_of_fields_is_refused_by_name() -> None:
+def test_a_comparison_of_fields_is_a_script_on_the_named_condition_that_scripts_run() -> None:
     ours = convert(rule({"eventName|fieldref": "errorCode"}), get_schema("keytrail"))
-    assert "script" in str(ours.error)
+    assert "scripts" in {part.kind for part in ours.conditions}

@@ -22,6 +22,7 @@ from keytrail.holding import _BREACHES
 from keytrail.pack import Rule, load_rules
 from keytrail.proof import _MAP_CONDITIONS, _RECORD_CONDITIONS, _VALUE_CONDITIONS
 from keytrail.schemas import SCHEMAS, ecs, ecs_custom
+from keytrail.schemas.live import live_schema, read_cluster
 from keytrail.verify import Verification, verify
 
 ROOT = Path(__file__).parents[1]
@@ -45,6 +46,7 @@ def indices(cluster: Cluster) -> Iterator[Cluster]:
         "verify-conflict-1": ({}, EVENTS),
         "verify-conflict-2": ({"mappings": {"properties": {"eventName": {"type": "text"}, "userAgent": TEXT}}}, {}),
         "verify-empty": ({}, {}),
+        "verify-closed": ({"mappings": {"properties": {"eventName": TEXT}}}, {}),
     }
     clean = cluster.client.options(ignore_status=404).indices
     try:
@@ -52,6 +54,7 @@ def indices(cluster: Cluster) -> Iterator[Cluster]:
             clean.delete(index=name)
             cluster.client.indices.create(index=name, body=dict(body))
             assert cluster.load(name, documents.items()) == {}
+        cluster.client.indices.close(index="verify-closed")
         yield cluster
     finally:
         for name in named:
@@ -147,9 +150,32 @@ def test_rules_whose_events_are_not_there_are_blind(cluster: Cluster) -> None:
         reads = {name: record for name, record in kept.items() if record.get("readOnly")}
         cluster.load(index, ((name, SCHEMAS["keytrail"].document(record)) for name, record in reads.items()))
         found = verify(cluster, index, RULES, CASES, EVENTS)
-    assert of(found, "trail_key_disabled")["blind"] == ["write events of kms.amazonaws.com"]
+    assert of(found, "trail_key_disabled")["blind"] == ["management events that write"]
     assert of(found, "sse_c_write")["blind"] == ["data events of s3.amazonaws.com"]
     assert not found.ok
+
+
+def test_an_index_that_leaves_fields_out_is_not_taken_for_one_without_the_events(cluster: Cluster) -> None:
+    keyword = {"type": "keyword"}
+    body = {"mappings": {"dynamic": False, "properties": {"eventName": keyword, "eventSource": keyword}}}
+    with cluster.temporary_index(body) as index:
+        cluster.load(index, EVENTS.items())
+        found = verify(cluster, index, RULES, CASES, EVENTS)
+    assert of(found, "trail_key_disabled")["outcome"] == "unmapped"
+    assert of(found, "trail_key_disabled")["blind"] == []
+    (kind, _) = found.telemetry["kms-management"]
+    assert kind.events is None
+    assert "leaves new fields out" in str(kind.why)
+
+
+def test_an_index_without_room_for_a_text_is_full(cluster: Cluster) -> None:
+    with cluster.temporary_index({}) as index:
+        cluster.load(index, EVENTS.items())
+        used = live_schema(read_cluster(cluster, index), index).fullest[1]
+        cluster.client.indices.put_settings(index=index, settings={"index.mapping.total_fields.limit": used + 1})
+        found = verify(cluster, index, RULES, CASES, EVENTS)
+    assert states(found, "trail_key_disabled")["taken"] == "broken"
+    assert any("Limit of total fields" in reason for reason in found.tried.refused.values())
 
 
 def test_an_index_that_is_all_right(cluster: Cluster) -> None:
@@ -180,7 +206,7 @@ def test_what_json_holds(indices: Cluster) -> None:
     assert shown["indices"] == ["verify-dynamic"]
     assert shown["tried_on"].startswith("Elasticsearch ")
     assert shown["fields"]["limit"] == 1000
-    assert set(shown["telemetry"]) == {"kms-management"}
+    assert set(shown["telemetry"]) == {"kms-read"}
     assert [rule["rule"] for rule in shown["rules"]] == ["log_file_sealed"]
     assert shown["rules"][0]["fixes"] == []
 
@@ -190,7 +216,9 @@ def test_what_json_holds(indices: Cluster) -> None:
     [
         ("verify-none", "no such index [verify-none]"),
         ("verify-none-*", "no index matches 'verify-none-*'"),
-        ("verify-empty", "neither eventName and eventSource nor event.action"),
+        ("verify-empty", "verify-empty has no fields yet"),
+        ("", "the name of the index is empty"),
+        ("verify-closed", "the index verify-closed is closed"),
     ],
 )
 def test_an_index_that_cannot_be_verified(indices: Cluster, index: str, says: str) -> None:
@@ -303,6 +331,24 @@ def test_when_it_is_stopped_the_temporary_index_goes(indices: Cluster, number: s
     assert done.returncode == 128 + number, done.stderr
     assert "the temporary index is deleted" in done.stderr
     assert left_over(indices) == []
+
+
+INTERRUPTED = """
+import os, signal
+from keytrail.cli import main
+import keytrail.verify
+keytrail.verify.live_schema = lambda *args: os.kill(os.getpid(), signal.SIGINT)
+main()
+"""
+
+
+def test_ctrl_c_at_any_time_is_no_verdict(indices: Cluster) -> None:
+    words = ["verify", "log_file_sealed", "--elasticsearch", indices.url, "--index", "verify-ecs"]
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, *words], check=False, capture_output=True, text=True, timeout=120
+    )
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr.endswith("error: stopped\n")
 
 
 # The vocabulary.

@@ -20,11 +20,14 @@ from pathlib import Path
 import hypothesis
 import yaml
 from keytrail.cluster import real_elasticsearch
+from keytrail.servers import SERVERS
 
 from tests.checking import Disagreement, Embedded, Engine, Node, Tally, check
+from tests.oddities import LACKING
 from tests.shrinking import smaller
 from tests.worlds import World, worlds
 
+AT_ONCE = 20  # worlds; the first of them are always small
 REGRESSIONS = Path(__file__).parent / "regressions"
 
 
@@ -42,29 +45,34 @@ class Run:
         self.wrong.extend(found[: max(0, 60 - len(self.wrong))])
 
 
-def run(
-    engines: Sequence[Engine], examples: int, seed: int | None = None, enough: Callable[[Run], bool] | None = None
-) -> Run:
-    """Check random worlds; the same seed gives the same ones, and None those that hypothesis derives from the code."""
+def run(engines: Sequence[Engine], examples: int, seed: int, product: str = "Elasticsearch") -> Run:
+    """Check random worlds that ``product`` has types for; the same seed gives the same ones."""
     done = Run()
 
     def checked(world: World) -> None:
-        if enough is None or not enough(done):
-            done.add(check(world, engines, done.tally))
+        done.add(check(world, engines, done.tally))
 
     settings = hypothesis.settings(
         max_examples=examples,
-        derandomize=seed is None,
         database=None,
         deadline=None,
         phases=[hypothesis.Phase.generate],
         suppress_health_check=list(hypothesis.HealthCheck),
     )
-    test = settings(hypothesis.given(worlds())(checked))
-    if seed is not None:
-        test = hypothesis.seed(seed)(test)
-    test()
+    hypothesis.seed(seed)(settings(hypothesis.given(worlds(LACKING[product]))(checked)))()
     return done
+
+
+def run_until(
+    enough: Callable[[Tally], bool], engines: Sequence[Engine], seed: int, product: str = "Elasticsearch"
+) -> Run:
+    """Check random worlds, a few at a time, until ``enough`` of them have been."""
+    total = Run()
+    for part in range(10_000):
+        _merge(total, run(engines, AT_ONCE, seed * 10_000 + part, product))
+        if enough(total.tally):
+            break
+    return total
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -72,17 +80,12 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.triples", description=__doc__)
     parser.add_argument("--triples", type=int, default=100_000, help="how many to check at least")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--elasticsearch", choices=["8", "9"], default="8", help="which one to start")
+    parser.add_argument("--server", choices=list(SERVERS), default="8", help="which one to start")
     given = parser.parse_args(arguments)
     started = time.monotonic()
-    with real_elasticsearch(version=given.elasticsearch, report=lambda line: print(line, file=sys.stderr)) as cluster:
+    with real_elasticsearch(version=given.server, report=lambda line: print(line, file=sys.stderr)) as cluster:
         engines: list[Engine] = [Embedded(), Node(cluster)]
-        total = Run()
-        for part in range(10_000):
-            done = run(engines, 40, given.seed * 10_000 + part)
-            _merge(total, done)
-            if total.tally.triples.total() >= given.triples:
-                break
+        total = run_until(lambda tally: tally.triples.total() >= given.triples, engines, given.seed, cluster.product)
         print("\n".join(total.tally.lines()))
         print(f"{total.count} disagreements in {time.monotonic() - started:.0f} seconds")
         for found in _different(total.wrong, engines):
@@ -91,7 +94,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _merge(total: Run, done: Run) -> None:
-    for name in ("triples", "verdicts", "refusals", "conditions", "outside"):
+    for name in ("triples", "verdicts", "refusals", "conditions", "outside", "unproven"):
         getattr(total.tally, name).update(getattr(done.tally, name))
     total.tally.matched += done.tally.matched
     total.tally.refused_events += done.tally.refused_events

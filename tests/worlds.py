@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 from hypothesis import strategies as st
@@ -20,6 +21,7 @@ from tests.oddities import (
     CONDITIONS,
     DOTTED_NAMES,
     DROPPED,
+    ENCODED,
     FRAGILE,
     KEYWORD,
     LAYOUTS,
@@ -76,19 +78,25 @@ def flattened_values(kind: str) -> st.SearchStrategy[Any]:
 def events(draw: st.DrawFn, kinds: Mapping[str, str], layout: str, objects: Sequence[str]) -> Event:
     """An event with some of the fields, each as a dotted key, in objects, in a list of objects, or in several."""
     event: Event = {}
+    last: Any = None
     for name, kind in kinds.items():
         if draw(st.integers(0, 9)) in (4, 5):
             continue
         made = flattened_values(kind) if kind.startswith("flattened") else event_values(kind)
         if layout != "objects" and not kind.startswith("flattened") and draw(st.integers(0, 9)) == 6:
             made = made.map(lambda value: {"inside": value})  # an object where other events have a value
-        _place(draw, event, name, draw(made), layout if kind != "flattened with map" else "flat")
+        value = draw(made)
+        if isinstance(last, str) and not kind.startswith("flattened") and draw(st.integers(0, 3)) == 2:
+            value = draw(st.sampled_from((last, last.swapcase(), f"{last}b", [f"a{last}", last])))  # for references
+        last = value
+        _place(draw, event, name, value, layout if kind != "flattened with map" else "flat")
         if "." in name and layout != "flat" and draw(st.integers(0, 4)) == 3:
             _place(draw, event, name, draw(made), layout)
     if objects and draw(st.integers(0, 5)) == 3:
         _place(draw, event, f"{draw(st.sampled_from(objects))}.unlisted", draw(event_values("keyword")), layout)
     if draw(st.integers(0, 9)) == 7:
-        event["unmapped"] = draw(st.one_of(event_values("text"), flattened_values("text")))
+        deep = event_values("text").map(lambda value: reduce(lambda inner, _: {"in": [inner]}, range(40), value))
+        event["unmapped"] = draw(st.one_of(event_values("text"), flattened_values("text"), deep))
     return event
 
 
@@ -148,9 +156,11 @@ def wanted(modifier: str, kind: str, names: Sequence[str]) -> st.SearchStrategy[
         one = st.sampled_from(NETWORKS)
     elif modifier in COMPARISONS:
         one = st.sampled_from(RULE_NUMBERS)
-    elif modifier == "fieldref":
-        return st.sampled_from(names)
-    elif modifier.startswith("base64"):
+    elif modifier.startswith("fieldref"):
+        one = st.sampled_from(names)
+    elif modifier.startswith(("wide", "utf16")):
+        one = st.sampled_from(ENCODED)
+    elif "base64" in modifier:
         one = st.sampled_from(("root", "ab", "root", "ab", "é"))
     elif modifier in ("", "neq"):
         plain = st.sampled_from(SHORT) if kind in UNWILD else rule_strings(kind)
@@ -167,9 +177,20 @@ def rules(draw: st.DrawFn, kinds: Mapping[str, str]) -> dict[str, Any]:
     detection = st.one_of(selection, selection, st.lists(selection, min_size=1, max_size=2))
     parts = {"one": draw(detection), "two": draw(detection)}
     fragile = any(_fragile(key, kinds) for part in parts.values() for key in _keys(part))
-    conditions = st.sampled_from(POSITIVE if fragile and draw(st.integers(0, 9)) != 6 else CONDITIONS)
+    positive = fragile and draw(st.integers(0, 9)) != 6
+    conditions = st.sampled_from(POSITIVE) if positive else st.one_of(st.sampled_from(CONDITIONS), nested())
     some = st.lists(st.sampled_from(POSITIVE[:4]), min_size=2, max_size=2)
     return rule_of({**parts, "condition": draw(st.one_of(conditions, conditions, conditions, some))})
+
+
+def nested() -> st.SearchStrategy[str]:
+    """A condition of any depth, with negations anywhere."""
+
+    def around(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+        both = st.tuples(inner, st.sampled_from(("and", "or")), inner).map(lambda parts: f"({' '.join(parts)})")
+        return st.one_of(both, both, inner.map(lambda part: f"not {part}"))
+
+    return st.recursive(st.sampled_from(("one", "two", "1 of them")), around, max_leaves=12)
 
 
 def rule_of(detection: Mapping[str, Any]) -> dict[str, Any]:
@@ -292,9 +313,9 @@ def _pruned(node: Any) -> Any:
 
 
 @st.composite
-def worlds(draw: st.DrawFn, rules_most: int = 16, events_most: int = 28) -> World:
-    """Draw a mapping of a few fields, rules and events."""
-    layout = draw(st.sampled_from(LAYOUTS))
+def worlds(draw: st.DrawFn, lacking: Sequence[str] = (), rules_most: int = 16, events_most: int = 28) -> World:
+    """Draw a mapping of a few fields, of no kind and in no layout that is in ``lacking``, rules and events."""
+    layout = draw(st.sampled_from([layout for layout in LAYOUTS if layout not in lacking]))
     kinds = {}
     drawn = draw(st.lists(st.sampled_from((*PLAIN_NAMES, *DOTTED_NAMES)), min_size=1, max_size=4, unique=True))
     for name in drawn:
@@ -303,7 +324,9 @@ def worlds(draw: st.DrawFn, rules_most: int = 16, events_most: int = 28) -> Worl
         allowed = [
             kind
             for kind in (*OFTEN, *TYPES)
-            if (kind != "flattened with map" or "." not in name) and (kind != "dynamic keyword" or layout == "open")
+            if kind not in lacking
+            and (kind != "flattened with map" or "." not in name)
+            and (kind != "dynamic keyword" or layout == "open")
         ]
         kind = draw(st.sampled_from(allowed))
         kinds[f"o.{name}" if layout == "open" and kind != "flattened with map" else name] = kind
@@ -311,6 +334,8 @@ def worlds(draw: st.DrawFn, rules_most: int = 16, events_most: int = 28) -> Worl
     drops = draw(st.integers(0, 5)) == 4
     world = World(kinds, [], [], layout, drops)
     asked |= dict.fromkeys(sorted(world.objects), "object")
+    if draw(st.integers(0, 19)) == 8:
+        asked["unmapped"] = "unmapped"
     world.events = draw(
         st.lists(events(kinds, layout, sorted(world.objects)), min_size=events_most // 2, max_size=events_most)
     )

@@ -2,7 +2,7 @@
 
 A thin layer over the ``elasticsearch`` client 8.19, which works with servers 8.19 and 9. It adds what the
 client does not do by itself: part of an answer is never taken for all of it, and every failure becomes a
-named error.
+named error. A node of OpenSearch that was started for a proof is talked to in the same way.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ import contextlib
 import os
 import ssl
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
 import elasticsearch
+from elastic_transport import HttpHeaders, Urllib3HttpNode
 from elasticsearch import Elasticsearch, helpers
 
 from keytrail import node
@@ -26,15 +28,40 @@ AT_ONCE = 100  # queries in a request
 PAGE = 10_000  # hits in an answer; the most that an index gives by default
 CREDENTIALS = "set ELASTICSEARCH_API_KEY, or ELASTICSEARCH_USERNAME and ELASTICSEARCH_PASSWORD"
 # A query that fails on one shard, or an index that is not there, is an error and not a smaller answer.
+IDS = {"size": PAGE, "_source": False, "sort": ["_doc"]}
 STRICT = {"allow_partial_search_results": False, "allow_no_indices": False, "ignore_unavailable": False}
 
 
-def connect(url: str, *, anonymous: bool = False) -> Cluster:
+class _OpenSearchNode(Urllib3HttpNode):
+    """Speaks plain JSON, which OpenSearch takes, for a client that names Elasticsearch's own types of content.
+
+    The client takes answers of its own product alone, so it is told that this is one: what it uses here is the same.
+    """
+
+    def perform_request(
+        self,
+        method: str,
+        target: str,
+        body: bytes | None = None,
+        headers: HttpHeaders | None = None,
+        *rest: Any,
+        **more: Any,
+    ) -> Any:
+        plain = HttpHeaders(headers or {})
+        for name, value in list(plain.items()):
+            if "vnd.elasticsearch" in value:
+                plain[name] = "application/x-ndjson" if "ndjson" in value else "application/json"
+        answer = super().perform_request(method, target, body, plain, *rest, **more)
+        told = HttpHeaders({**answer.meta.headers, "x-elastic-product": "Elasticsearch"})
+        return answer._replace(meta=replace(answer.meta, headers=told))
+
+
+def connect(url: str, *, anonymous: bool = False, product: str = "Elasticsearch") -> Cluster:
     """Return the cluster at a URL. Nothing is sent yet.
 
-    Parameters: ``url`` is http(s)://host:port; ``anonymous`` sends no credentials. Otherwise they are taken
-    from the environment: ELASTICSEARCH_API_KEY, or ELASTICSEARCH_USERNAME and ELASTICSEARCH_PASSWORD. TLS
-    certificates are always verified, against those of ELASTICSEARCH_CA_CERTS if that is set.
+    Parameters: ``url`` is http(s)://host:port; ``product`` is Elasticsearch or OpenSearch; ``anonymous`` sends no
+    credentials. Otherwise they are taken from the environment: ELASTICSEARCH_API_KEY, or ELASTICSEARCH_USERNAME and
+    ELASTICSEARCH_PASSWORD. TLS certificates are always verified, against those of ELASTICSEARCH_CA_CERTS if set.
 
     Errors: ``UsageError`` for a URL or variables that cannot be used.
     """
@@ -48,8 +75,10 @@ def connect(url: str, *, anonymous: bool = False) -> Cluster:
         except OSError as error:  # an SSLError is one
             message = f"ELASTICSEARCH_CA_CERTS cannot be used: {error}"
             raise UsageError(message, path=authorities, hint="name a file of certificates in PEM format") from error
+    if product == "OpenSearch":
+        options["node_class"] = _OpenSearchNode
     client = Elasticsearch(address, request_timeout=SECONDS, **options)
-    return Cluster(client, address)
+    return Cluster(client, address, product)
 
 
 @contextlib.contextmanager
@@ -58,15 +87,17 @@ def real_elasticsearch(
 ) -> Iterator[Cluster]:
     """Yield the cluster at ``url``, else at ELASTICSEARCH_URL, else a node that is started and stopped again.
 
-    Parameters: ``version`` is "8" or "9" and, like ``report``, is passed on to ``keytrail.node.start``.
+    Parameters: ``version`` and ``report`` are passed on to ``keytrail.node.start``; a version other than "8" is always
+    started.
     Errors: those of ``connect`` and ``keytrail.node.start``.
     """
-    url = url or os.environ.get("ELASTICSEARCH_URL")
+    url = url or (os.environ.get("ELASTICSEARCH_URL") if version == "8" else None)
     with contextlib.ExitStack() as stack:
         if url:
             cluster = connect(url)
         else:
-            cluster = connect(stack.enter_context(node.start(version, report=report)).url, anonymous=True)
+            running = stack.enter_context(node.start(version, report=report))
+            cluster = connect(running.url, anonymous=True, product=running.server.product)
         stack.callback(cluster.client.close)
         yield cluster
 
@@ -104,11 +135,12 @@ def _credentials() -> dict[str, Any]:
 
 
 class Cluster:
-    """A real Elasticsearch: ``url`` is its address, ``client`` the client, to be used within ``named_errors``."""
+    """A real server: ``url`` is its address, ``client`` the client, to be used within ``named_errors``."""
 
-    def __init__(self, client: Elasticsearch, url: str) -> None:
+    def __init__(self, client: Elasticsearch, url: str, product: str = "Elasticsearch") -> None:
         self.client = client
         self.url = url
+        self.product = product
 
     @property
     def version(self) -> str:
@@ -160,7 +192,7 @@ class Cluster:
             for taken, answer in answers:
                 if not taken:
                     (result,) = answer.values()
-                    refused[str(result["_id"])] = _reason(result["error"])
+                    refused[str(result["_id"])] = reason(result["error"])
             self.client.indices.refresh(index=index)
         return refused
 
@@ -186,33 +218,31 @@ class Cluster:
         for start in range(0, len(names), AT_ONCE):
             batch = names[start : start + AT_ONCE]
             with named_errors(f"search {index}"):
-                answers = self._ask(index, [queries[name] for name in batch])
+                header = {"index": index, **STRICT}
+                answers = self.ask([(header, {"query": queries[name], **IDS}) for name in batch])
             for name, answer in zip(batch, answers, strict=True):
                 results[name] = self._result(index, name, queries[name], answer)
         return results
 
-    def _ask(self, index: str, queries: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-        """Send queries together and return an answer for each."""
-        lines: list[dict[str, Any]] = []
-        for query in queries:
-            lines += [
-                {"index": index, **STRICT},
-                {"query": query, "size": PAGE, "_source": False, "sort": ["_doc"]},
-            ]
+    def ask(self, searches: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> list[Mapping[str, Any]]:
+        """Send searches together, each a header and a body as _msearch takes them, and return an answer for each.
+
+        One that Elasticsearch rejects has its error as its answer. To be used within ``named_errors``.
+        """
         try:
-            return list(self.client.msearch(searches=lines)["responses"])
+            return list(self.client.msearch(searches=[line for search in searches for line in search])["responses"])
         except elasticsearch.BadRequestError as error:
             # A query that cannot be parsed spoils the whole request: halve it until that query is alone.
-            if len(queries) == 1:
+            if len(searches) == 1:
                 return [{"error": error.body["error"] if isinstance(error.body, Mapping) else str(error)}]
-            half = len(queries) // 2
-            return self._ask(index, queries[:half]) + self._ask(index, queries[half:])
+            half = len(searches) // 2
+            return self.ask(searches[:half]) + self.ask(searches[half:])
 
     def _result(
         self, index: str, name: str, query: Mapping[str, Any], answer: Mapping[str, Any]
     ) -> frozenset[str] | ClusterError:
         if "error" in answer:
-            return ClusterError(f"Elasticsearch rejects the query {name!r}: {_reason(answer['error'])}")
+            return ClusterError(f"Elasticsearch rejects the query {name!r}: {reason(answer['error'])}")
         if answer["timed_out"] or answer["_shards"]["failed"]:
             return ClusterError(f"Elasticsearch answers only a part of the query {name!r}")
         hits = answer["hits"]["hits"]
@@ -262,22 +292,36 @@ def named_errors(doing: str) -> Iterator[None]:
         raise ClusterError(f"could not {doing}: what answers is not Elasticsearch") from error
     except elasticsearch.ApiError as error:
         body = error.body
-        reason = _reason(body["error"]) if isinstance(body, Mapping) and "error" in body else str(error)
-        hint = CREDENTIALS if error.status_code == 401 else None
-        raise ClusterError(f"could not {doing}: {reason} (status {error.status_code})", hint=hint) from error
+        why = reason(body["error"]) if isinstance(body, Mapping) and "error" in body else str(error)
+        hint = _login_hint() if error.status_code == 401 else None
+        raise ClusterError(f"could not {doing}: {why} (status {error.status_code})", hint=hint) from error
     except elasticsearch.ConnectionTimeout as error:
         raise ClusterError(f"could not {doing}: no answer within {SECONDS:g} seconds") from error
     except elasticsearch.SSLError as error:
         hint = "set ELASTICSEARCH_CA_CERTS to the file of its certificate authority"
+        if "WRONG_VERSION_NUMBER" in error.message or "record layer failure" in error.message:
+            hint = "what answers there does not speak TLS: does the URL begin with http://?"
         raise NodeError(f"could not {doing}: the TLS connection fails: {error.message}", hint=hint) from error
     except elasticsearch.ConnectionError as error:
-        hint = "check the URL, and that Elasticsearch runs"
+        hint = "check the URL (https or http, the port), and that Elasticsearch runs"
         raise NodeError(f"could not {doing}: Elasticsearch cannot be reached: {error.message}", hint=hint) from error
     except (elasticsearch.TransportError, elasticsearch.SerializationError) as error:
         raise ClusterError(f"could not {doing}: {error}") from error
 
 
-def _reason(error: object) -> str:
+def _login_hint() -> str:
+    """What to do about a login that failed: nothing was given, or it is wrong."""
+    given = [name for name in ("API_KEY", "USERNAME", "PASSWORD") if os.environ.get(f"ELASTICSEARCH_{name}")]
+    used = given[:1] if "API_KEY" in given else given
+    return f"check {' and '.join(f'ELASTICSEARCH_{name}' for name in used)}" if used else CREDENTIALS
+
+
+def has_no_scripts(error: ClusterError) -> bool:
+    """Tell whether a query was rejected because the server has no painless, as one has that Keytrail starts."""
+    return "script_lang not supported" in error.message
+
+
+def reason(error: object) -> str:
     """Put Elasticsearch's error object in words: its root cause, and what caused that."""
     if not isinstance(error, Mapping):
         return str(error)

@@ -42,14 +42,29 @@ def search(
     Parameters: ``plan`` is the body of the correlation's conversion for ``schema``; ``searched`` is the time to search,
     by default from the first event in the index to the last. Raises :class:`ClusterError` and :class:`NodeError`.
     """
+    when = searched or everything(cluster, index, schema)
+    if when is None:
+        return []
     with named_errors(f"search {index}"):
         pit = cluster.client.open_point_in_time(index=index, keep_alive=KEEP)["id"]
         try:
-            run = _Search(cluster, str(pit), correlation, plan, schema)
-            when = searched or run.everything()
-            return [] if when is None else list(run.episodes(when))
+            return list(_Search(cluster, str(pit), correlation, plan, schema).episodes(when))
         finally:
             cluster.client.close_point_in_time(id=pit)
+
+
+def everything(cluster: Cluster, index: str, schema: Schema) -> Searched | None:
+    """Return the time from the first to the last event in an index; None where there is none.
+
+    Raises :class:`ClusterError` and :class:`NodeError`.
+    """
+    with named_errors(f"search {index}"):
+        ends = {name: {name: {"field": schema.time}} for name in ("min", "max")}
+        answer = cluster.client.search(index=index, size=0, aggs=ends, allow_partial_search_results=False)
+    found = answer["aggregations"]
+    if found["min"]["value"] is None:
+        return None
+    return Searched(int(found["min"]["value"]), int(found["max"]["value"]))
 
 
 class _Search:
@@ -70,14 +85,6 @@ class _Search:
             raise ClusterError("Elasticsearch answers only a part of a correlation's search")
         self._pit = str(answer.get("pit_id", self._pit))
         return dict(answer.body)
-
-    def everything(self) -> Searched | None:
-        """The time from the first to the last event in the index; None where there is none."""
-        ends = {name: {name: {"field": self._schema.time}} for name in ("min", "max")}
-        found = self._ask({"size": 0, "aggs": ends})["aggregations"]
-        if found["min"]["value"] is None:
-            return None
-        return Searched(int(found["min"]["value"]), int(found["max"]["value"]))
 
     def episodes(self, searched: Searched) -> Iterator[Episode]:
         time = {"gte": searched.start, "lt": searched.end + 1, "format": "epoch_millis"}
@@ -118,7 +125,7 @@ class _Search:
             }
             found = self._ask(asked)["aggregations"]["buckets"]
             yield from found["buckets"]
-            if "after_key" not in found:
+            if len(found["buckets"]) < PAGE:
                 return
             composite["after"] = found["after_key"]
 

@@ -17,7 +17,7 @@ from typing import Any, Union
 
 import re2
 
-from keytrail import automaton
+from keytrail import automaton, script
 from keytrail.errors import UnsupportedQuery
 from keytrail.mapping import NUMBERS, FieldType, IndexMapping
 from keytrail.paths import Scalar, exists, leaves, text, values
@@ -51,6 +51,8 @@ def _compile(query: Mapping[str, Any], mapping: IndexMapping, depth: int) -> Pre
         return lambda document: kind == "match_all"
     if kind == "exists":
         return _exists(inner, mapping)
+    if kind == "script":
+        return _script(inner, mapping)
     maker = _LEAVES.get(kind)
     if maker is None:
         raise UnsupportedQuery(f"the embedded engine has no query {_shown(kind)}")
@@ -112,6 +114,23 @@ def _exists(inner: Mapping[str, Any], mapping: IndexMapping) -> Predicate:
         return lambda document: exists(document, found.source)
     index = _indexer(found)
     return lambda document: any(index(value) is not None for value in values(document, found.source))
+
+
+def _script(inner: Any, mapping: IndexMapping) -> Predicate:
+    """The one script that Keytrail writes."""
+    asked = script.parameters(inner)
+    if asked is None:
+        raise UnsupportedQuery("the embedded engine knows no script but Keytrail's own comparison of two fields")
+    *names, how = asked
+    fields = [mapping.field(name) for name in names]
+    if any(found is not None and not found.scripted for found in fields):
+        raise UnsupportedQuery(f"a script reads no values of {' and '.join(map(_shown, names))}")
+    first, second = (reader(found) if found is not None else _no_values for found in fields)
+    return lambda document: script.related(first(document), second(document), how)
+
+
+def _no_values(document: Document) -> list[Indexed]:
+    return []
 
 
 def _below(name: str, mapping: IndexMapping) -> tuple[Predicate, Predicate]:

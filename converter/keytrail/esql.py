@@ -14,7 +14,7 @@ from keytrail.errors import Refused
 from keytrail.lucene import answerable, written
 from keytrail.resolved import Node
 from keytrail.schemas import Schema
-from keytrail.typed import AllOf, AnyOf, NoneOf, Nothing, Typed
+from keytrail.typed import AllOf, AnyOf, NoneOf, Nothing, Related, Typed
 from keytrail.verdict import Query
 
 METADATA = "_id, _index, _version"  # what Kibana needs to keep one alert an event
@@ -51,6 +51,9 @@ def _where(question: Typed) -> str:
         return "false"
     if isinstance(question, NoneOf):
         return f"NOT {_where(question.child)}"
+    if isinstance(question, Related):
+        what = f"comparing it with {question.other.name} is null for a list here, and folds letters in another way"
+        raise Refused(f"{question.field.name}: {what}", field=question.field.name, hint="use the target query-dsl")
     if isinstance(question, AllOf) or (isinstance(question, AnyOf) and not _simple(question)):
         operator = " AND " if isinstance(question, AllOf) else " OR "
         parts = list(dict.fromkeys(map(_where, question.children)))
@@ -63,7 +66,7 @@ def _simple(question: Typed) -> bool:
     return (
         all(map(_simple, question.children))
         if isinstance(question, AnyOf)
-        else not isinstance(question, (AllOf, NoneOf))
+        else not isinstance(question, (AllOf, NoneOf, Related))
     )
 
 

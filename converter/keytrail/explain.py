@@ -76,6 +76,7 @@ class Node:
     line: Line | None = None
     exclusion: Applied | None = None
     decisive: bool = False
+    window: Mapping[str, Any] | None = None
 
     @property
     def state(self) -> str:
@@ -101,6 +102,8 @@ class Node:
             shape |= {key: own[key] for key in ("field", "asked", "wanted", "found", "met", "compared") if key in own}
         if self.exclusion is not None:
             shape["exclusion"] = self.exclusion.as_dict()
+        if self.window is not None:
+            shape["window"] = dict(self.window)
         return {**shape, "children": [child.as_dict() for child in self.children]}
 
 
@@ -139,7 +142,8 @@ class Explainer:
 
     def __init__(self, rule: Rule) -> None:
         if rule.kind == "correlation":
-            raise RuleError("a correlation is about several events", path=rule.path, line=rule.line)
+            hint = "correlation_explain explains it on many"
+            raise RuleError("a correlation is about several events", path=rule.path, line=rule.line, hint=hint)
         self.rule = rule
         detection = dict(rule.document["detection"])
         condition = detection.pop("condition")
@@ -149,6 +153,10 @@ class Explainer:
         # As in the reference, what no condition names cannot do harm.
         used = {name for tree in self._trees for name in conditions.names(tree, list(map(str, detection)))}
         self._parts = {str(name): _Part(str(name), part) for name, part in detection.items() if str(name) in used}
+
+    def matches(self, record: Record) -> bool:
+        """Tell whether the rule matches a record."""
+        return self._matches(record)
 
     def explain(self, record: Record) -> Explanation:
         """Explain the rule on one record."""

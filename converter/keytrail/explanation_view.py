@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.tree import Tree
 
+from keytrail.correlation_explain import CorrelationExplanation
 from keytrail.explain import Explanation, Line, Node
 from keytrail.folding import fold
 from keytrail.render import safe
@@ -27,7 +28,7 @@ _WHY = {
 }
 
 
-def show(found: Explanation, out: Console) -> None:
+def show(found: Explanation | CorrelationExplanation, out: Console) -> None:
     """Print an explanation."""
     answer = "[green]matches[/]" if found.matches else "[red]does not match[/]"
     out.print(f"[bold]{safe(found.rule.title)}[/] {answer}", soft_wrap=True)

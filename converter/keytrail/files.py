@@ -1,10 +1,16 @@
-"""Writing files whole or not at all."""
+"""Writing files whole or not at all, and JSON as people read it."""
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
+
+import orjson
 
 from keytrail.errors import UsageError
 
@@ -36,6 +42,15 @@ def write_text(path: Path, content: str, *, durable: bool = False) -> None:
         raise
 
 
+def json_text(value: object, *, ascii_only: bool = False) -> str:
+    """Return ``value`` as JSON with two spaces a level; ``ascii_only`` escapes all else, control characters with it."""
+    try:
+        text = orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()
+    except TypeError:  # numbers beyond 64 bits
+        return json.dumps(value, indent=2, ensure_ascii=ascii_only)
+    return json.dumps(value, indent=2) if ascii_only and not text.isascii() else text
+
+
 def _sync_folder(folder: Path) -> None:
     """Have the disk keep the name that a file has taken; where folders cannot be opened, names are kept anyway."""
     if not hasattr(os, "O_DIRECTORY"):
@@ -45,3 +60,34 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+@contextmanager
+def kept_aside(path: Path) -> Iterator[Callable[[bytes], None]]:
+    """Yield what takes lines for a new file at ``path``; there is none where none is given.
+
+    They wait in a temporary file beside it, which takes its name at the end, also when the block fails: what was kept
+    is not lost. Raises :class:`UsageError` where the file exists already or cannot be written.
+    """
+    if path.exists():
+        raise UsageError("exists already, and may hold what another run has kept", path=path, hint="name another file")
+    held: list[IO[bytes]] = []
+    names: list[str] = []
+
+    def keep(line: bytes) -> None:
+        try:
+            if not held:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+                names.append(name)
+                held.append(os.fdopen(handle, "wb"))
+            held[0].write(line)
+        except OSError as error:
+            raise UsageError(f"cannot be written: {error.strerror}", path=path) from error
+
+    try:
+        yield keep
+    finally:
+        for file in held:
+            file.close()
+            os.replace(names[0], path)

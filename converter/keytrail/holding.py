@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Union
 
+from keytrail import script
 from keytrail.cluster import named_errors
+from keytrail.convert import Conversion
 from keytrail.errors import KeytrailError
 from keytrail.schemas import ecs
 from keytrail.schemas.live import LiveSchema
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 HOLDS, BROKEN, UNTESTED = "holds", "broken", "cannot be tested by a query"
 EXAMPLES = 3
+FIELDS_OF_TEXT = 2  # that an index makes of a new string: itself, and the keyword beside it
 Dsl = dict[str, Any]
 # A query for the documents that break a condition, or the reason why there is none.
 Breach = Union[Dsl, str]
@@ -45,6 +48,8 @@ def check(condition: Condition, schema: LiveSchema, cluster: Cluster, within: Se
     """Ask the index of ``schema`` whether ``condition`` is so, for the documents that all of ``within`` match."""
     if condition.kind == "taken":
         return _room(condition, schema)
+    if condition.kind == "scripts":
+        return _scripts(condition, schema, cluster)
     if condition.kind == "own_place" and condition.field in ecs.SINCE_6_22:
         return _ever(condition, schema, cluster)
     asker = _BREACHES.get(condition.kind)
@@ -56,6 +61,23 @@ def check(condition: Condition, schema: LiveSchema, cluster: Cluster, within: Se
     except KeytrailError as error:
         return Holding(condition, UNTESTED, why=error.message)
     return Holding(condition, BROKEN if documents else HOLDS, documents, examples)
+
+
+def check_each(conversions: Sequence[Conversion], schema: LiveSchema, cluster: Cluster) -> list[list[Holding]]:
+    """Ask the index of ``schema`` about the conditions of each conversion.
+
+    A condition that some documents break is asked again of the documents that the rule could match at all.
+    """
+    conditions = dict.fromkeys(condition for made in conversions for condition in made.conditions)
+    known = {condition: check(condition, schema, cluster) for condition in conditions}
+    return [[_narrowed(known[one], made, schema, cluster) for one in made.conditions] for made in conversions]
+
+
+def _narrowed(holding: Holding, made: Conversion, schema: LiveSchema, cluster: Cluster) -> Holding:
+    if holding.state != BROKEN or not holding.documents or made.query is None or made.rule.kind == "correlation":
+        return holding
+    within = needed(made.query.body["query"], made.conditions, schema)
+    return check(holding.condition, schema, cluster, within) if within else holding
 
 
 def needed(query: Mapping[str, Any], conditions: Sequence[Condition], schema: LiveSchema) -> list[Dsl]:
@@ -105,10 +127,21 @@ def count(cluster: Cluster, index: str, query: Mapping[str, Any]) -> tuple[int, 
 def _room(condition: Condition, schema: LiveSchema) -> Holding:
     """Whether events are refused for their new fields; those refused for a field's type nobody can count."""
     index, used, limit = schema.fullest
-    if used >= limit:
-        return Holding(condition, BROKEN, why=f"{index} has {used:,} fields of {limit:,}: it refuses new ones")
+    if limit - used < FIELDS_OF_TEXT:
+        why = f"{index} has {used:,} fields of {limit:,}: it refuses events with a new text ({FIELDS_OF_TEXT} fields)"
+        return Holding(condition, BROKEN, why=why)
     why = f"what an index has refused is not in it; {index} has {used:,} fields, its limit is {limit:,}"
     return Holding(condition, UNTESTED, why=why)
+
+
+def _scripts(condition: Condition, schema: LiveSchema, cluster: Cluster) -> Holding:
+    """Whether the cluster runs the script: a comparison of a field with itself."""
+    asked = script.query(condition.index_field, condition.index_field, script.EQUALS)
+    try:
+        count(cluster, schema.index, asked)
+    except KeytrailError as error:
+        return Holding(condition, BROKEN, why=error.message)
+    return Holding(condition, HOLDS, why="it has run one")
 
 
 def _ever(condition: Condition, schema: LiveSchema, cluster: Cluster) -> Holding:

@@ -16,8 +16,8 @@ from keytrail.correlation_hunt import Collector, CorrelationHit, Span
 from keytrail.engine import Predicate, compile_query
 from keytrail.errors import NeedsProfile, Refused, UsageError
 from keytrail.pack import LEVELS, Rule
-from keytrail.records import Reader
 from keytrail.schemas import Schema
+from keytrail.telemetry import Tally
 
 
 @dataclass(frozen=True)
@@ -119,6 +119,8 @@ class Hunt:
     counts: Counter[str] = field(default_factory=Counter)
     refused: dict[str, str] = field(default_factory=dict)
     searched: int = 0
+    tally: Tally = field(default_factory=Tally)
+    rules: Sequence[Rule] = ()
     span: Span = field(default_factory=Span)
     _ready: list[_Ready] = field(default_factory=list)
     _collectors: list[Collector] = field(default_factory=list)
@@ -131,8 +133,8 @@ class Hunt:
 
         Parameters: ``known`` leads from a correlation's id to the groups that are expected to have events.
         """
-        hunt = cls(schema)
         listed = list(rules)
+        hunt = cls(schema, rules=listed)
         for rule in listed:
             if rule.kind == "rule" and hunt._compiled(rule) is not None:
                 hunt.counts[rule.id] = 0
@@ -144,7 +146,7 @@ class Hunt:
     def _compiled(self, rule: Rule) -> _Ready | None:
         """The rule made ready; None with the reason in ``refused`` where it cannot be."""
         made = convert(rule, self.schema)
-        reason = _foreign(rule) or made.error
+        reason = foreign(rule) or made.error
         if made.query is None or reason is not None:
             self.refused[rule.id] = reason.message if isinstance(reason, NeedsProfile) else str(reason)
             return None
@@ -155,9 +157,9 @@ class Hunt:
     def _correlate(self, rule: Rule, known: frozenset[Group]) -> None:
         """Have a correlation's rules tell it what they match; those that are not hunted for stay silent."""
         made = convert(rule, self.schema)
-        foreign = next(filter(None, map(_foreign, rule.references.values())), None)
-        if made.query is None or foreign is not None:
-            self.refused[rule.id] = str(foreign or made.error)
+        other = next(filter(None, map(foreign, rule.references.values())), None)
+        if made.query is None or other is not None:
+            self.refused[rule.id] = str(other or made.error)
             return
         collector = Collector(rule, self.schema, known)
         for name, base in rule.references.items():
@@ -173,7 +175,7 @@ class Hunt:
         self._collectors.append(collector)
         self.counts[rule.id] = 0
 
-    def run(self, reader: Reader, window: Window = Window()) -> Iterator[AnyHit]:
+    def run(self, reader: Iterable[tuple[Mapping[str, Any], str, int]], window: Window = Window()) -> Iterator[AnyHit]:
         """Yield the hits in the order of the records, those of correlations in the end."""
         for record, path, number in reader:
             if self._collectors:
@@ -181,6 +183,7 @@ class Hunt:
             if record not in window:
                 continue
             self.searched += 1
+            self.tally.take(record)
             document = self.schema.document(record)
             for ready in self._ready:
                 if ready.matches(document):
@@ -203,6 +206,11 @@ class Hunt:
                 self.counts[hit.rule.id] += 1
                 yield hit
 
+    @property
+    def blind(self) -> dict[str, str]:
+        """What was not in the logs, for each rule that could not see anything without it."""
+        return self.tally.blind(rule for rule in self.rules if rule.id not in self.refused)
+
     def matching(self, record: Mapping[str, Any]) -> Iterator[Rule]:
         """Yield the rules that match one record; a correlation is about more than one."""
         document = self.schema.document(record)
@@ -211,8 +219,8 @@ class Hunt:
                 yield ready.rule
 
 
-def _foreign(rule: Rule) -> Refused | None:
-    """A rule that is about other logs would be silent here for the wrong reason."""
+def foreign(rule: Rule) -> Refused | None:
+    """Return the refusal of a rule that is about other logs: it would be silent here for the wrong reason."""
     source = rule.document.get("logsource")
     found = source if isinstance(source, Mapping) else {}
     product, service = found.get("product", "aws"), found.get("service", "cloudtrail")

@@ -1,4 +1,4 @@
-"""Bring the jars of a real Elasticsearch from Maven Central and lay them out as its server expects.
+"""Bring the jars of a real server from Maven Central and lay them out as it expects.
 
 ``poms/elasticsearch-8.xml`` says what to bring, ``poms/elasticsearch-8.jars`` what that must amount to, jar
 by jar with its SHA-256, and which module each belongs to. Used by the child process of ``keytrail.node``.
@@ -16,10 +16,12 @@ import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Protocol
-from xml.etree import ElementTree
+from typing import TYPE_CHECKING, Protocol
 
 from keytrail.errors import NodeError
+
+if TYPE_CHECKING:
+    from keytrail.servers import Server
 
 POMS = Path(__file__).parent / "poms"
 OTHERWISE = "or set ELASTICSEARCH_URL to an Elasticsearch that runs already"
@@ -33,10 +35,9 @@ class Tell(Protocol):
     def __call__(self, **message: str) -> None: ...
 
 
-def full_version(version: str) -> str:
-    """Return the full number of version "8" or "9", as its pom file has it."""
-    pom = ElementTree.parse(POMS / f"elasticsearch-{version}.xml")
-    return pom.getroot().findtext("{*}properties/{*}es", "")
+def folder_name(server: Server) -> str:
+    """Return the name of the folder that the jars of a server are kept in."""
+    return f"{server.product.lower()}-{server.version}"
 
 
 def package(name: str) -> ModuleType:
@@ -46,39 +47,39 @@ def package(name: str) -> ModuleType:
     except ImportError as error:
         missing = name.partition(".")[0]
         raise NodeError(
-            f"a real Elasticsearch needs the Python package {missing}: {error}",
+            f"a real server needs the Python package {missing}: {error}",
             hint=f"pip install 'keytrail[elasticsearch]', {OTHERWISE}",
         ) from error
 
 
-def lay_out(version: str, home: Path, tell: Tell) -> Path:
-    """Return the folder in ``home`` with the laid out jars of a version; fill it when it is not there yet.
+def lay_out(server: Server, home: Path, tell: Tell) -> Path:
+    """Return the folder in ``home`` with the laid out jars of a server; fill it when it is not there yet.
 
     It is built under a lock and another name, so that two processes do not both bring the jars, and a folder
     with the final name is always complete. Errors: ``NodeError`` when the jars cannot be had, are not the
     pinned ones or cannot be stored.
     """
-    name = f"elasticsearch-{full_version(version)}"
+    name = folder_name(server)
     root = home / name
     if root.is_dir():
         return root
     try:
         home.mkdir(parents=True, exist_ok=True)
-        with _locked(home / f"{name}.lock", tell):
+        with _locked(home / f"{name}.lock", server, tell):
             if not root.is_dir():
                 for left in home.glob(f"{name}.part-*"):  # by a process that was killed: the lock is ours
                     shutil.rmtree(left, ignore_errors=True)
                 with tempfile.TemporaryDirectory(prefix=f"{name}.part-", dir=home) as part:
-                    _build(version, Path(part), tell)
+                    _build(server, Path(part), tell)
                     (Path(part) / "root").rename(root)
     except OSError as error:
         hint = "make room there, or set XDG_CACHE_HOME to a folder that can be written"
-        raise NodeError(f"the jars of Elasticsearch cannot be kept in {home}: {error}", hint=hint) from error
+        raise NodeError(f"the jars of {server.product} cannot be kept in {home}: {error}", hint=hint) from error
     return root
 
 
 @contextlib.contextmanager
-def _locked(path: Path, tell: Tell) -> Iterator[None]:
+def _locked(path: Path, server: Server, tell: Tell) -> Iterator[None]:
     """Hold the lock of a file; whoever else holds it is bringing the jars."""
     import fcntl  # POSIX only, as is starting a node; the rest of this package is not
 
@@ -90,21 +91,21 @@ def _locked(path: Path, tell: Tell) -> Iterator[None]:
                 break
             except BlockingIOError:
                 if not told:
-                    tell(report="waiting for another process that brings the jars of Elasticsearch…")
+                    tell(report=f"waiting for another process that brings the jars of {server.product}…")
                 told = True
                 tell(alive="waiting")
                 time.sleep(1)
         yield
 
 
-def _build(version: str, part: Path, tell: Tell) -> None:
+def _build(server: Server, part: Path, tell: Tell) -> None:
     """Bring the jars and lay them out in ``part/root``: server/ (class path) and modules/ (a class loader
     each).
     """
-    tell(report=f"bringing the jars of Elasticsearch {full_version(version)} (about 70 MB, once)…")
-    modules = _pinned(version)
+    tell(report=f"bringing the jars of {server} (about {server.megabytes} MB, once)…")
+    modules = _pinned(server)
     wanted = {name for jars in modules.values() for name in jars}
-    found = _download(version, wanted, part / "repository", tell)
+    found = _download(server, wanted, part / "repository", tell)
     root = part / "root"
     for title, jars in modules.items():
         module, _, extends = title.partition(" extends ")
@@ -113,19 +114,19 @@ def _build(version: str, part: Path, tell: Tell) -> None:
         for name, digest in jars.items():
             if name not in found or hashlib.sha256(found[name].read_bytes()).hexdigest() != digest:
                 problem = "is not the pinned one" if name in found else "is missing"
-                raise NodeError(f"the jar {name} of Elasticsearch {problem}", hint=f"try again later, {OTHERWISE}")
+                raise NodeError(f"the jar {name} of {server.product} {problem}", hint=f"try again later, {OTHERWISE}")
             shutil.copyfile(found[name], folder / name)
         if module != "server":
             jar = next(folder.glob(f"{module}-[0-9]*.jar"))
             (folder / "plugin-descriptor.properties").write_text(_descriptor(jar, module, extends), "utf-8")
 
 
-def _pinned(version: str) -> dict[str, dict[str, str]]:
+def _pinned(server: Server) -> dict[str, dict[str, str]]:
     """Read which jars belong together: heading ("server", "MODULE" or "MODULE extends MODULE") -> jar ->
     SHA-256.
     """
     pinned: dict[str, dict[str, str]] = {}
-    for line in (POMS / f"elasticsearch-{version}.jars").read_text("utf-8").splitlines():
+    for line in (POMS / f"{server.stem}.jars").read_text("utf-8").splitlines():
         if line.startswith("["):
             jars = pinned.setdefault(line.strip("[]"), {})
         elif line and not line.startswith("#"):
@@ -134,21 +135,21 @@ def _pinned(version: str) -> dict[str, dict[str, str]]:
     return pinned
 
 
-def _download(version: str, wanted: set[str], repository: Path, tell: Tell) -> dict[str, Path]:
+def _download(server: Server, wanted: set[str], repository: Path, tell: Tell) -> dict[str, Path]:
     """Let jgo resolve the pom file and download the wanted jars: file name -> path."""
     maven = package("jgo.maven")
     resolver = maven.PythonResolver(progress_callback=_signs_of_life(tell))
     context = maven.MavenContext(resolver=resolver, repo_cache=repository, timeout=60)
     found = {}
     try:
-        pom = maven.POM(POMS / f"elasticsearch-{version}.xml")
+        pom = maven.POM(POMS / f"{server.stem}.xml")
         dependencies, _ = maven.Model(pom, context).dependencies()
         for dependency in dependencies:
             if dependency.artifact.filename in wanted:
                 found[dependency.artifact.filename] = Path(dependency.artifact.resolve())
     except Exception as error:  # jgo lets anything through: requests' errors, parse errors, assertions
         raise NodeError(
-            f"the jars of Elasticsearch {full_version(version)} could not be downloaded: {error}",
+            f"the jars of {server} could not be downloaded: {error}",
             hint=f"check the network (HTTPS_PROXY, if there is a proxy) and try again, {OTHERWISE}",
         ) from error
     return found

@@ -33,6 +33,7 @@ from keytrail.typed import (
     NoneOf,
     Nothing,
     Primitive,
+    Related,
     Typed,
     Within,
     in_java_map,
@@ -189,6 +190,8 @@ def _primitive(question: Primitive) -> tuple[str, str]:
             return f"{_name(field.name)}:", _phrase(str(network))
         case Bounded(field, operator, bound):
             return f"{_name(field.name)}:", _RANGES[operator].format(bound)
+        case Related(field, other):
+            raise Refused(f"{field.name}: comparing it with {other.name} needs a script, which query strings have not")
         case Nothing():
             return "", NOTHING
 

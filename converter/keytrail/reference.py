@@ -262,6 +262,14 @@ def _windash(tokens: list[str]) -> list[list[str]]:
     return spellings
 
 
+def _unexpanded(tokens: list[str]) -> list[str]:
+    """The string itself: nothing here says what would stand for a placeholder. ``\\%`` is a percent sign."""
+    text = "".join(tokens)
+    if re.search(r"(?<!\\)%[^%]+%", text):
+        raise RuleError("a placeholder has no value here")
+    return [token for token, after in zip(tokens, [*tokens[1:], ""], strict=True) if (token, after) != ("\\", "%")]
+
+
 _STRING_MODIFIERS: dict[str, Callable[[list[str]], list[list[str]]]] = {
     "contains": lambda tokens: [["\0*", *tokens, "\0*"]],
     "startswith": lambda tokens: [[*tokens, "\0*"]],
@@ -272,6 +280,7 @@ _STRING_MODIFIERS: dict[str, Callable[[list[str]], list[list[str]]]] = {
     "utf16be": partial(_wide, "utf-16-be"),
     "utf16": partial(_wide, "utf-16"),
     "windash": _windash,
+    "expand": lambda tokens: [_unexpanded(tokens)],
 }
 
 

@@ -118,7 +118,8 @@ def _suite(stem: str, outcome: Outcome, left: list[Finding]) -> ElementTree.Elem
     for case in outcome.cases:
         if case.rule == stem:
             about = [one for one in mine if one.check == "case" and (one.path, one.line) == (str(case.path), case.line)]
-            _test(suite, stem, case.name, _taken(about, mine, left), case.path, case.line)
+            _test(suite, stem, case.name, _taken(about, mine, left))
+            suite.set("file", _clean(_relative(str(case.path))))
     for schema, engine in sorted(outcome.report.checks):
         says = f"schema {schema}, "
         about = [
@@ -147,13 +148,8 @@ def _test(
     stem: str,
     name: str,
     findings: Sequence[Finding],
-    path: Path | None = None,
-    line: int | None = None,
 ) -> None:
     test = ElementTree.SubElement(suite, "testcase", classname=_clean(stem), name=_clean(name))
-    if path is not None:
-        test.set("file", _clean(_relative(str(path))))
-        test.set("line", str(line))
     if findings:
         kind = "error" if all(finding.check == "input" for finding in findings) else "failure"
         first = ElementTree.SubElement(test, kind, message=_clean(findings[0].message), type=findings[0].check)

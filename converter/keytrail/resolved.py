@@ -142,8 +142,8 @@ def negation(child: Node) -> Node:
 
 
 def passes(test: Test, value: str) -> bool:
-    """Tell whether a string passes a test of its text or existence; a test of a number or an address, none does."""
-    if isinstance(test, Exists):
+    """Tell whether a string could pass a test of its text or existence; a test of a number or an address, none does."""
+    if isinstance(test, (Exists, FieldReference)):
         return True
     if isinstance(test, Boolean):
         return False

@@ -15,8 +15,9 @@ class Summary:
     """What a hunt has read, and what came of each rule.
 
     ``counts`` has each rule that could be evaluated, 0 included, ``refused`` the reason for each that could not,
-    ``blind`` the reason for each whose events cannot be in the logs. ``bad`` are the first of ``bad_count`` inputs that
-    could not be read. ``first`` and ``last`` are event times in milliseconds since 1970, where they are known.
+    ``blind`` the reason for each whose events cannot be in the logs, ``doubtful`` of each that is *exact if* the
+    conditions that the searched index breaks. ``bad`` are the first of ``bad_count`` inputs that could not be read.
+    ``first`` and ``last`` are event times in milliseconds since 1970, where they are known.
     """
 
     counts: Mapping[str, int]
@@ -27,6 +28,7 @@ class Summary:
     bad: Sequence[KeytrailError] = ()
     bad_count: int = 0
     blind: Mapping[str, str] = field(default_factory=dict)
+    doubtful: Mapping[str, str] = field(default_factory=dict)
     first: int | None = None
     last: int | None = None
 
@@ -41,6 +43,7 @@ class Summary:
             reader.records,
             reader.bad,
             reader.bad_count,
+            hunt.blind,
             first=hunt.span.first,
             last=hunt.span.last,
         )

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Network, IPv6Network, ip_address
-from typing import Any, NoReturn, Union
+from typing import Any, Union
 
 from keytrail import automaton, regex
 from keytrail.errors import Refused
@@ -34,6 +34,7 @@ from keytrail.resolved import (
     passes,
 )
 from keytrail.schemas import Schema, java
+from keytrail.script import CONTAINS, ENDS, EQUALS, STARTS
 from keytrail.verdict import Condition, Strays
 
 
@@ -95,6 +96,15 @@ class Bounded:
 
 
 @dataclass(frozen=True)
+class Related:
+    """A value of a field ``equals``, ``starts`` with, ``ends`` with or ``contains`` a value of another, in any case."""
+
+    field: FieldType
+    other: FieldType
+    how: str
+
+
+@dataclass(frozen=True)
 class Nothing:
     """No document."""
 
@@ -120,7 +130,7 @@ class NoneOf:
     child: Typed
 
 
-Primitive = Union[Match, Expression, Has, Ignored, Equals, Within, Bounded, Nothing]
+Primitive = Union[Match, Expression, Has, Ignored, Equals, Within, Bounded, Related, Nothing]
 Typed = Union[Primitive, AllOf, AnyOf, NoneOf]
 Answer = tuple[Typed, tuple[Condition, ...]]
 
@@ -252,8 +262,12 @@ class _Asker:
         if self.field.problem is not None:
             raise self._refusal(*self.field.problem)
         question, conditions = askers[type(test)](test)
+        return question, (*conditions, *self._placed(question, test))
+
+    def _placed(self, question: Typed, test: Test) -> tuple[Condition, ...]:
+        """What must be so of the field, whatever is asked of its values."""
         placed = (*self._first_value(test), *self._copied(question), *self._shared(), *self._learnt())
-        return question, (*conditions, *placed, *self._dropped(test), *self._kept_whole(question))
+        return (*placed, *self._dropped(test), *self._kept_whole(question))
 
     def _refusal(self, what: str, hint: str | None = None) -> Refused:
         name = self.rule_field
@@ -269,11 +283,15 @@ class _Asker:
         if not self.field.uncertain or isinstance(test, Exists):
             return ()
         literal = test.literal if isinstance(test, Pattern) else None
-        if not isinstance(test, (Pattern, Regex)) or (literal is not None and not is_plain_text(literal)):
+        if not isinstance(test, (Pattern, Regex, FieldReference)) or (
+            literal is not None and not is_plain_text(literal)
+        ):
             what = "whether it is a text, a number, a truth value or a date is decided by the first event that has it"
             raise self._refusal(what, "map the field")
         text = "was a text, and none that looks like a date, in the first event that had it"
-        return (self._condition("first_value", text, Strays.MISSES),)
+        # A script sees the number that became of a text; no other test takes one for the other.
+        strays = Strays.BOTH if isinstance(test, FieldReference) else Strays.MISSES
+        return (self._condition("first_value", text, strays),)
 
     def _copied(self, question: Typed) -> tuple[Condition, ...]:
         """A copy that a site's own pipeline makes is there from the day of that pipeline on, and not of an object."""
@@ -450,9 +468,44 @@ class _Asker:
             return Expression(self.field, regex.to_lucene(test)), self._too_long()
         raise self._refusal("a regular expression needs a keyword field without a normalizer")
 
-    def _reference(self, test: FieldReference) -> NoReturn:
-        other = self.schema.rule_name(test.field)
-        raise self._refusal(f"comparing it with {other} needs a script, which native queries have not")
+    def _reference(self, test: FieldReference) -> Answer:
+        """Two fields are compared by a script, which reads what the index holds of each."""
+        leaf = Leaf(test.field, test, self.schema.rule_name(test.field))
+        _check_name(leaf)
+        found = self.schema.field(test.field)
+        if found is None:
+            raise _unusable(leaf, self.schema)
+        asker = _Asker(found, self.schema, leaf.rule_field)
+        first, conditions = self._scripted()
+        second, more = asker._scripted()
+        how = {(True, True): CONTAINS, (True, False): STARTS, (False, True): ENDS}.get((test.starts, test.ends), EQUALS)
+        question = Related(first, second, how)
+        text = "the cluster runs painless scripts given in a query (it refuses the query otherwise)"
+        who = "nobody but whoever runs the cluster: script.allowed_types, search.allow_expensive_queries"
+        runs = Condition("scripts", self.rule_field, self.field.name, text, who, Strays.MISSES)
+        return question, (*conditions, *more, *asker._placed(question, test), runs)
+
+    def _scripted(self) -> tuple[FieldType, tuple[Condition, ...]]:
+        """The field that a script reads for this one, and when its values are what was written."""
+        field = self.field
+        if field.problem is not None:
+            raise self._refusal(*field.problem)
+        if field.type == "text":
+            return self._sibling()._scripted()
+        if field.type == "flattened":
+            what = "a script's view of a key of a flattened field is proven on no server"
+            raise self._refusal(what if field.root else "it holds an object, which has no value of its own")
+        if not field.scripted:
+            raise self._refusal("a script cannot read its values as they were written", "map it as keyword")
+        if field.type in NUMBERS:
+            return field, self._plain_numbers()
+        if field.type == "boolean":
+            return field, self._plain_truths()
+        if field.type == "ip":
+            return field, self._plain_addresses()
+        lowered = () if field.normalizer is None else self._lowered(Pattern(()))
+        both = tuple(replace(condition, strays=Strays.BOTH) for condition in lowered)
+        return field, (*both, *self._too_long())
 
     # -- numbers, truth values, addresses -----------------------------------------------------------------------
 
@@ -483,16 +536,21 @@ class _Asker:
                 return self._valued()
             raise self._refusal("a wildcard has no meaning on true and false", "map the field as keyword")
         literal = test.literal if test.cased else test.literal.lower()
-        text = "is always true or false (the index reads an empty string as false)"
-        conditions = (self._condition("plain_truth", text, Strays.BOTH),)
+        conditions = self._plain_truths()
         if literal not in ("true", "false"):
             return Nothing(), conditions
         return Equals(self.field, literal == "true"), conditions
 
+    def _plain_truths(self) -> tuple[Condition, ...]:
+        text = "is always true or false (the index reads an empty string as false)"
+        return (self._condition("plain_truth", text, Strays.BOTH),)
+
     def _address_literal(self, literal: str) -> Answer:
+        return (Equals(self.field, literal) if is_plain_address(literal) else Nothing()), self._plain_addresses()
+
+    def _plain_addresses(self) -> tuple[Condition, ...]:
         text = "is always an address in its shortest form (not ::ffff:10.0.0.1)"
-        conditions = (self._condition("plain_address", text, Strays.BOTH),)
-        return (Equals(self.field, literal) if is_plain_address(literal) else Nothing()), conditions
+        return (self._condition("plain_address", text, Strays.BOTH),)
 
     def _cidr(self, test: Cidr) -> Answer:
         address = self.field if self.field.type == "ip" else self.schema.companion(self.field, "ip")

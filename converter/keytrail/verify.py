@@ -15,7 +15,7 @@ from keytrail import reference, telemetry, trial
 from keytrail.cases import Case
 from keytrail.convert import Conversion, convert
 from keytrail.errors import NeedsProfile, UnmappedField
-from keytrail.holding import BROKEN, Holding, check, count, needed
+from keytrail.holding import BROKEN, Holding, check_each, count
 from keytrail.pack import Rule
 from keytrail.proof import Event, corpus, holds
 from keytrail.schemas import ecs_custom, keytrail
@@ -157,21 +157,12 @@ def verify(
     progress(f"trying {len(rules)} rules on {len(records)} events")
     tried = _try(verified, records, schema, prove_on or cluster)
     progress(f"asking {pattern} whether the conditions hold")
-    conditions = dict.fromkeys(condition for one in verified for condition in one.made.conditions)
-    known = {condition: check(condition, schema, cluster) for condition in conditions}
+    holdings = check_each([one.made for one in verified], schema, cluster)
     kinds = telemetry.survey(rules, schema, lambda query: count(cluster, pattern, query)[0])
-    for one in verified:
-        one.holdings = [_narrowed(known[condition], one.made, schema, cluster) for condition in one.made.conditions]
+    for one, found in zip(verified, holdings, strict=True):
+        one.holdings = found
         one.blind = telemetry.blind(one.made.rule, kinds)
     return Verification(trial.version(cluster), schema, len(records), tried, verified, kinds)
-
-
-def _narrowed(holding: Holding, made: Conversion, schema: LiveSchema, cluster: Cluster) -> Holding:
-    """A condition that some documents break, asked again of the rule's own documents alone."""
-    if holding.state != BROKEN or not holding.documents or made.query is None or made.rule.kind == "correlation":
-        return holding
-    within = needed(made.query.body["query"], made.conditions, schema)
-    return check(holding.condition, schema, cluster, within) if within else holding
 
 
 def _try(verified: Sequence[Verified], records: Sequence[Event], schema: LiveSchema, cluster: Cluster) -> trial.Trial:

@@ -48,7 +48,8 @@ class Table:
         hits = sum(summary.counts.values())
         out.print(
             f"{summary.files:,} files, {summary.records:,} records read, {summary.searched:,} searched, "
-            f"{hits:,} hits, {len(summary.refused)} rules refused, {summary.bad_count:,} bad inputs"
+            f"{hits:,} hits, {len(summary.refused)} rules refused, {len(summary.blind)} blind, "
+            f"{summary.bad_count:,} bad inputs"
         )
 
 
@@ -67,7 +68,8 @@ class Json:
     def close(self, summary: Summary, rules: Sequence[Rule]) -> None:
         """Print it."""
         shape = {"hits": self.hits, "counts": dict(summary.counts), "refused": dict(summary.refused)}
-        print_json({**shape, "read": summary.read()})
+        said = {"blind": dict(summary.blind), "doubtful": dict(summary.doubtful)}
+        print_json({**shape, **said, "read": summary.read()})
 
 
 class Lines:
@@ -86,7 +88,7 @@ class Lines:
 COLUMNS = (
     *("rule_id", "rule", "title", "level", "alert_id", "event_id", "event_time", "event_source", "event_name"),
     *("account", "region", "principal", "source_ip", "error_code", "path", "record"),
-    *("events", "group", "from", "to", "event_ids"),
+    *("document_id", "events", "group", "from", "to", "event_ids"),
 )
 # What a spreadsheet takes for the beginning of a formula.
 _FORMULAS = ("=", "+", "-", "@", "\t", "\r")

@@ -20,30 +20,44 @@ from keytrail.commands._common import (
     print_json,
 )
 from keytrail.commands._narrowing import FILTERS, SITE, narrow_pack
-from keytrail.explain import explain
+from keytrail.correlation_explain import CorrelationExplanation, explain_correlation
+from keytrail.correlation_hunt import known_groups
+from keytrail.explain import Explainer, Explanation
 from keytrail.explanation_view import show
-from keytrail.filters import needs_profile
+from keytrail.pack import Rule, needs_profile
+from keytrail.profile import Profile
 from keytrail.records import Reader
 
 
-@click.command(cls=Examples, examples=["keytrail explain trail_key_disabled event.json"])
+@click.command(
+    cls=Examples,
+    examples=[
+        "keytrail explain trail_key_disabled event.json",
+        "keytrail explain key_policy_or_grants_enumerated event.json --site site.yml --format json",
+        "keytrail explain bulk_log_decrypt AWSLogs/",
+    ],
+)
 @click.argument("rule")
-@click.argument("event")
+@click.argument("event", metavar="EVENT...", nargs=-1, required=True)
 @FILTERS
 @SITE
 @FORMAT
 @named_errors
-def command(rule: str, event: str, filters: tuple[str, ...], site: Path | None, style: str) -> None:
-    """Say why the records in EVENT (a file, or -) match RULE or do not. Exit code 1 when none of them does."""
+def command(rule: str, event: tuple[str, ...], filters: tuple[str, ...], site: Path | None, style: str) -> None:
+    """Say why the records in EVENT (files, folders, or -) match RULE or do not. Exit code 1 when none of them does.
+
+    A correlation is explained once, on all of them: which of its rules match, in which groups, and what is missing.
+    """
     pack = packs([rule])
-    narrow_pack(pack, filters, site).complain()
+    narrowing = narrow_pack(pack, filters, site)
+    narrowing.complain()
     for one in pack.rules:
         if needs_profile(one):
             click.echo(
                 f"note: without a site profile (--site) {one.stem} says nothing: this is what it builds on", err=True
             )
-    reader = Reader([event])
-    explanations = [explain(rule, record.record) for rule in pack.rules for record in reader]
+    reader = Reader(event)
+    explanations = [made for one in pack.rules for made in _explained(one, reader, narrowing.profile)]
     for error in (*pack.errors, *reader.bad):
         complain(error)
     if style == "json":
@@ -54,3 +68,11 @@ def command(rule: str, event: str, filters: tuple[str, ...], site: Path | None, 
             show(made, out)
     unread = bool(reader.bad_count or pack.errors or not explanations)
     finish(BAD_INPUT if unread else FINE, FINE if any(made.matches for made in explanations) else DOES_NOT_HOLD)
+
+
+def _explained(rule: Rule, reader: Reader, profile: Profile | None) -> list[Explanation | CorrelationExplanation]:
+    if rule.kind == "correlation":
+        found = explain_correlation(rule, (record.record for record in reader), known_groups(rule, profile))
+        return [found] if reader.records else []
+    explainer = Explainer(rule)
+    return [explainer.explain(record.record) for record in reader]

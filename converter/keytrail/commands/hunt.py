@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -22,21 +23,24 @@ from keytrail.commands._common import (
     finish,
     named_errors,
     packs,
+    plain,
 )
 from keytrail.commands._narrowing import FILTERS, SITE, Narrowing, narrow_pack
 from keytrail.commands._outputs import STYLES, Output, Quiet
 from keytrail.correlation_hunt import known_groups
 from keytrail.errors import StateError, UsageError
-from keytrail.filters import needs_profile
 from keytrail.hunt import AnyHit, Hunt, Window, instant, worst
-from keytrail.pack import LEVELS, Pack
+from keytrail.pack import LEVELS, Pack, needs_profile
 from keytrail.progress import Course, Work, to_a_terminal, watched
 from keytrail.records import Reader
-from keytrail.report import About, Findings, write_report
 from keytrail.schemas import get_schema
 from keytrail.since import SinceLast
 from keytrail.state import load_state, locked
 from keytrail.summary import Summary
+from keytrail.telemetry import blind_lines
+
+if TYPE_CHECKING:
+    from keytrail.report import Findings
 
 LAST = "last"
 
@@ -59,10 +63,13 @@ class Run:
         "keytrail hunt AWSLogs/ --report report.html",
         "keytrail hunt AWSLogs/ --since last --state keytrail.state --format ndjson --fail-on high",
         "keytrail hunt logs.json.gz --rules my-rules/ --format json",
+        "keytrail hunt --elasticsearch https://siem:9200 --index logs-aws.cloudtrail-* --since 2026-11-20",
         "zcat *.json.gz | keytrail hunt - --since 2026-11-20 --fail-on high",
     ],
 )
-@click.argument("paths", metavar="PATH...", nargs=-1, required=True)
+@click.argument("paths", metavar="[PATH]...", nargs=-1)
+@click.option("--elasticsearch", "url", help="Hunt in an index instead of files: URL of the Elasticsearch that has it.")
+@click.option("--index", help="With --elasticsearch: the index, data stream, alias or pattern.")
 @click.option("--rules", "folder", type=click.Path(path_type=Path), help="Any folder of Sigma rules for CloudTrail.")
 @FILTERS
 @SITE
@@ -78,6 +85,8 @@ class Run:
 @named_errors
 def command(
     paths: tuple[str, ...],
+    url: str | None,
+    index: str | None,
     folder: Path | None,
     filters: tuple[str, ...],
     site: Path | None,
@@ -89,30 +98,37 @@ def command(
     style: str,
     quiet: bool,
 ) -> None:
-    """Run the rules over CloudTrail files: .json, .json.gz, NDJSON, folders of them, or - for standard input."""
+    """Run the rules over CloudTrail files: .json, .json.gz, NDJSON, folders of them, or - for standard input.
+
+    With --elasticsearch and --index they run over the events of an index instead, with the same output.
+    """
     _check(since, until, state)
+    _check_place(paths, url, index, state)
     window = Window(instant(since) if since not in (None, LAST) else None, instant(until) if until else None)
     pack = packs([], folder)
     narrowing = narrow_pack(pack, filters, site, folder)
     narrowing.complain(notes=not quiet)
     output: Output = Quiet() if quiet and style == "table" else STYLES[style]()
-    findings = Findings(pack.rules) if report is not None else None
+    findings = _findings(pack) if report is not None else None
     with ExitStack() as stack:
         if state is not None:
             stack.enter_context(locked(state))
-        run = _since_last(pack, narrowing, paths, state, quiet) if state else _whole(pack, narrowing, paths, window)
+        if url is not None and index is not None:
+            run = _in_index(pack, narrowing, url, index, window, stack)
+        elif state is not None:
+            run = _since_last(pack, narrowing, paths, state, quiet)
+        else:
+            run = _whole(pack, narrowing, paths, window)
         levels = _tell(run, output, findings, progress=not quiet)
         summary = run.summary()
         _close(run, output, pack, summary)
         if report is not None and findings is not None:
-            spoken = " to ".join((since or "the first", until or "the last")) if since or until else None
-            site_name = narrowing.profile.site if narrowing.profile is not None else None
-            filters = tuple(one.stem for one in narrowing.filters)
-            about = About(_spoken(), site_name, filters, spoken)
-            write_report(report, findings, summary, about)
+            stretch = " to ".join((since or "the first", until or "the last")) if since or until else None
+            _write(report, findings, summary, narrowing, stretch)
         if run.save is not None:
             run.save()
-    _finish(pack, summary, levels, fail_on, quiet=quiet, some=run.save is None)
+    told = not quiet and style != "json"
+    _finish(pack, summary, levels, fail_on, told=told, some=run.save is None)
 
 
 def _check(since: str | None, until: str | None, state: Path | None) -> None:
@@ -125,6 +141,16 @@ def _check(since: str | None, until: str | None, state: Path | None) -> None:
         raise UsageError("--until does not go with --since last", hint=hint)
 
 
+def _check_place(paths: tuple[str, ...], url: str | None, index: str | None, state: Path | None) -> None:
+    if bool(url) != bool(index):
+        raise UsageError("--elasticsearch and --index go together", hint="which index of which Elasticsearch?")
+    if bool(paths) == bool(url):
+        what = "files and an index cannot be hunted in at once" if paths else "there is nothing to hunt in"
+        raise UsageError(what, hint="give paths, or --elasticsearch URL --index INDEX")
+    if url and state is not None:
+        raise UsageError("--since last is for files", hint="an index is asked by time: --since 2026-11-20T10:00:00Z")
+
+
 def _prepare(pack: Pack, narrowing: Narrowing) -> Hunt:
     known = {rule.id: known_groups(rule, narrowing.profile) for rule in pack.rules}
     return Hunt.prepare(pack.rules, get_schema("keytrail"), known)
@@ -133,6 +159,15 @@ def _prepare(pack: Pack, narrowing: Narrowing) -> Hunt:
 def _whole(pack: Pack, narrowing: Narrowing, paths: tuple[str, ...], window: Window) -> Run:
     hunt, reader = _prepare(pack, narrowing), Reader(paths)
     return Run(hunt.run(reader, window), Course(reader), lambda: Summary.of(hunt, reader))
+
+
+def _in_index(pack: Pack, narrowing: Narrowing, url: str, index: str, window: Window, stack: ExitStack) -> Run:
+    from keytrail.cluster import real_elasticsearch
+    from keytrail.index_hunt import IndexHunt
+
+    known = {rule.id: known_groups(rule, narrowing.profile) for rule in pack.rules}
+    hunt = IndexHunt.prepare(stack.enter_context(real_elasticsearch(url)), index, pack.rules, known)
+    return Run(hunt.run(window), hunt, hunt.summary)
 
 
 def _since_last(pack: Pack, narrowing: Narrowing, paths: tuple[str, ...], state: Path, quiet: bool) -> Run:
@@ -185,13 +220,27 @@ def _closed(run: Run) -> None:
     raise StateError("the output was closed before all was written", hint=hint)
 
 
+def _findings(pack: Pack) -> Findings:
+    from keytrail.report import Findings
+
+    return Findings(pack.rules)
+
+
+def _write(path: Path, findings: Findings, summary: Summary, narrowing: Narrowing, stretch: str | None) -> None:
+    from keytrail.report import About, write_report
+
+    site = narrowing.profile.site if narrowing.profile is not None else None
+    about = About(_spoken(), site, tuple(one.stem for one in narrowing.filters), stretch)
+    write_report(path, findings, summary, about)
+
+
 def _spoken() -> str:
     """The command as it was given, without what a URL in it says of a user."""
     return re.sub(r"(?<=://)[^/@\s]*@", "", shlex.join(["keytrail", *sys.argv[1:]]))
 
 
-def _finish(pack: Pack, summary: Summary, levels: set[str], fail_on: str | None, *, quiet: bool, some: bool) -> None:
-    """Say what went wrong, and end with the exit code for it. ``some`` records are expected."""
+def _finish(pack: Pack, summary: Summary, levels: set[str], fail_on: str | None, *, told: bool, some: bool) -> None:
+    """Say what went wrong, and end with the exit code for it. ``told`` are the notes; ``some`` records are expected."""
     waiting = [rule for rule in pack.rules if needs_profile(rule)]
     refused = [
         f"rule {rule.stem} refused: {summary.refused[rule.id]}"
@@ -205,7 +254,12 @@ def _finish(pack: Pack, summary: Summary, levels: set[str], fail_on: str | None,
     unread = some and not summary.records
     if unread:
         complain("no CloudTrail record was read")
-    if waiting and not quiet:
+    for line in blind_lines(pack.rules, summary.blind) if told else ():
+        click.echo(f"note: {line}", err=True)
+    for rule in pack.rules if told else ():
+        if rule.id in summary.doubtful:
+            click.echo(plain(f"note: {rule.stem} {summary.doubtful[rule.id]}"), err=True)
+    if waiting and told:
         names = ", ".join(rule.stem for rule in waiting)
         click.echo(f"note: without a site profile (--site) these say nothing: {names}", err=True)
     failed = fail_on is not None and worst(sorted(levels)) >= LEVELS.index(fail_on)

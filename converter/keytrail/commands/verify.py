@@ -96,9 +96,8 @@ def command(
 def _show(found: Verification, out: Console) -> None:
     schema = found.schema
     index, used, limit = schema.fullest
-    out.print(
-        f"[bold]{safe(schema.index)}[/] on Elasticsearch {safe(found.server)}: {len(schema.indices)} indices, ", end=""
-    )
+    indices = "1 index" if len(schema.indices) == 1 else f"{len(schema.indices)} indices"
+    out.print(f"[bold]{safe(schema.index)}[/] on Elasticsearch {safe(found.server)}: {indices}, ", end="")
     out.print(f"{safe(schema.title)}; {safe(index)} has {used:,} of {limit:,} fields")
     out.print(f"{found.events - len(found.tried.refused)} of {found.events} events tried on {safe(found.tried.engine)}")
     for note in found.tried.notes:
@@ -136,7 +135,7 @@ def _why(one: Verified) -> str | None:
         return one.made.error.message
     if one.rejected or one.diverges:
         return one.rejected or f"differs on {_names(one.diverges)}"
-    return "; ".join(f"not so here: {holding.condition.text}" for holding in one.broken) or None
+    return "; ".join(dict.fromkeys(f"not so here: {holding.condition.text}" for holding in one.broken)) or None
 
 
 def _outcome(one: Verified, letters: dict[str, str]) -> str:

@@ -190,5 +190,5 @@ class Unsaid:
 
 
 def _unsaid(rules: Sequence[Rule], summary: Summary) -> list[Unsaid]:
-    found = [Unsaid(rule, "refused", summary.refused[rule.id]) for rule in rules if rule.id in summary.refused]
-    return found + [Unsaid(rule, "blind", summary.blind[rule.id]) for rule in rules if rule.id in summary.blind]
+    states = (("refused", summary.refused), ("blind", summary.blind), ("doubtful", summary.doubtful))
+    return [Unsaid(rule, state, why[rule.id]) for state, why in states for rule in rules if rule.id in why]

@@ -88,12 +88,20 @@ def read_cluster(cluster: Cluster, pattern: str) -> dict[str, Body]:
     """
     from keytrail.cluster import named_errors
 
+    if not pattern.strip():
+        raise UsageError("the name of the index is empty", hint="give its name or pattern with --index")
     with named_errors(f"read the mapping of {pattern}"):
         mappings = cluster.client.indices.get_mapping(index=pattern)
         settings = cluster.client.indices.get_settings(index=pattern, flat_settings=True)
     if not mappings.body:
         raise UsageError(f"no index matches {pattern!r}", hint="GET _cat/indices lists what there is")
-    return {name: {**mappings[name], "settings": settings[name]["settings"]} for name in sorted(mappings.body)}
+    bodies: dict[str, Body] = {
+        name: {**mappings[name], "settings": settings[name]["settings"]} for name in sorted(mappings.body)
+    }
+    for name, body in bodies.items():
+        if str(body["settings"].get("index.verified_before_close")).lower() == "true":
+            raise UsageError(f"the index {name} is closed: no query can search it", hint=f"POST {name}/_open opens it")
+    return bodies
 
 
 def read_file(path: Path) -> dict[str, Body]:
@@ -173,6 +181,8 @@ def live_schema(bodies: Mapping[str, Body], name: str) -> LiveSchema:
     if len(by_naming) > 1:
         shown = " and ".join(f"{naming} in {_listed(where)}" for naming, where in by_naming.items())
         raise SchemaError(f"{name} mixes two ways to name fields: {shown}", hint="take them one by one")
+    if not known:
+        raise SchemaError(f"{name} has no fields yet", hint="load events first, or make it with a mapping")
     if not by_naming:
         raise SchemaError(
             f"{name} has neither eventName and eventSource nor event.action and aws.cloudtrail",

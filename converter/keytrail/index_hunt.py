@@ -1,0 +1,337 @@
+"""Hunting in an Elasticsearch: the same rules over the events of an index, with the same hits as over files.
+
+The index's mapping is read and the rules are compiled for it. All queries are sent together; what does not fit an
+answer is fetched page by page from one point in time, and only the fields that a hit is shown with come back.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Any
+
+from keytrail import telemetry
+from keytrail.cluster import named_errors, reason
+from keytrail.convert import Conversion, convert
+from keytrail.correlation import Group, Searched
+from keytrail.correlation_hunt import CorrelationHit
+from keytrail.correlation_search import everything, search
+from keytrail.errors import ClusterError, NeedsProfile, UnmappedField
+from keytrail.holding import BROKEN, Holding, check_each, count
+from keytrail.hunt import AnyHit, Hit, Window, foreign
+from keytrail.pack import Rule
+from keytrail.paths import values
+from keytrail.schemas import Schema
+from keytrail.schemas.live import LiveSchema, live_schema, read_cluster
+from keytrail.summary import Summary
+from keytrail.times import iso, milliseconds
+
+if TYPE_CHECKING:
+    from keytrail.cluster import Cluster
+
+EVER = Window()
+PAGE = 1000  # hits of one rule in an answer: all rules wait with a page each, so that hits come out by their time
+AT_ONCE = 50  # searches in a request
+KEEP = "5m"  # for which a point in time waits for the next question
+# What a hit is shown with, by the names of CloudTrail.
+SHOWN = (
+    *("eventID", "eventTime", "eventSource", "eventName", "recipientAccountId", "awsRegion", "sourceIPAddress"),
+    *("errorCode", "userAgent", "userIdentity.type", "userIdentity.arn", "userIdentity.principalId"),
+    *("userIdentity.accountId", "userIdentity.invokedBy", "userIdentity.sessionContext.sessionIssuer.arn"),
+    *("resources.ARN", "resources.arn", "requestParameters.keyId", "requestParameters.bucketName"),
+    *("requestParameters.encryptionContext.aws:cloudtrail:arn", "requestParameters.encryptionContext.aws:s3:arn"),
+)
+
+
+@dataclass(frozen=True)
+class IndexedHit(Hit):
+    """A rule that matched a document: ``path`` is its index; ``record`` has what a hit is shown with, and no more."""
+
+    document_id: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the hit as JSON has it: that of a file, with the document's id for the number of a record."""
+        return {**super().as_dict(), "record": None, "document_id": self.document_id}
+
+
+@dataclass
+class _Asked:
+    """A rule with its query, and the fields that are to come back."""
+
+    rule: Rule
+    query: Mapping[str, Any]
+    fields: Mapping[str, str]
+
+
+@dataclass
+class IndexHunt:
+    """The rules made ready for an index, and what has been counted so far: as :class:`keytrail.hunt.Hunt` has it.
+
+    ``doubtful`` says of each rule that is *exact if* which of its conditions are broken in the index, so that its hits
+    may not be those of the rule.
+    """
+
+    cluster: Cluster
+    schema: LiveSchema
+    page: int = PAGE
+    counts: Counter[str] = field(default_factory=Counter)
+    refused: dict[str, str] = field(default_factory=dict)
+    blind: dict[str, str] = field(default_factory=dict)
+    doubtful: dict[str, str] = field(default_factory=dict)
+    searched: int = 0
+    _asked: list[_Asked] = field(default_factory=list)
+    _correlations: list[tuple[Rule, Mapping[str, Any], frozenset[Group]]] = field(default_factory=list)
+
+    @classmethod
+    def prepare(
+        cls, cluster: Cluster, pattern: str, rules: Iterable[Rule], known: Mapping[str, frozenset[Group]] | None = None
+    ) -> IndexHunt:
+        """Compile the rules for the indices behind ``pattern``.
+
+        Parameters: ``known`` as for :meth:`keytrail.hunt.Hunt.prepare`. Errors: those of
+        :mod:`keytrail.schemas.live` and of the cluster.
+        """
+        hunt = cls(cluster, live_schema(read_cluster(cluster, pattern), pattern))
+        listed = list(rules)
+        made = [convert(rule, hunt.schema) for rule in listed]
+        hidden = _hidden(listed)
+        for one in made:
+            hunt._take(one, (known or {}).get(one.rule.id, frozenset()), one.rule.id in hidden)
+        hunt._survey(made)
+        return hunt
+
+    def _take(self, made: Conversion, known: frozenset[Group], hidden: bool) -> None:
+        rule = made.rule
+        error = next(filter(None, map(foreign, rule.references.values() or [rule])), None) or made.error
+        if made.query is None or error is not None:
+            self.refused[rule.id] = error.message if isinstance(error, NeedsProfile) else str(error)
+        elif rule.kind == "correlation":
+            self.counts[rule.id] = 0
+            self._correlations.append((rule, made.query.body, known))
+        elif not hidden:
+            self.counts[rule.id] = 0
+            self._asked.append(_Asked(rule, made.query.body["query"], wanted_fields(rule, self.schema)))
+
+    def _survey(self, made: Sequence[Conversion]) -> None:
+        """Ask the index which rules see nothing, and which may see something else than they say."""
+        index = self.schema.index
+        kinds = telemetry.survey([one.rule for one in made], self.schema, lambda q: count(self.cluster, index, q)[0])
+        for one, holdings in zip(made, check_each(made, self.schema, self.cluster), strict=True):
+            lacking = telemetry.blind(one.rule, kinds)
+            if lacking:
+                self.blind[one.rule.id] = f"the index has no {', no '.join(lacking)}"
+            broken = [holding for holding in holdings if holding.state == BROKEN]
+            if broken:
+                self.doubtful[one.rule.id] = "; ".join(_broken(holding) for holding in broken)
+
+    def summary(self) -> Summary:
+        """Return what was searched, and what came of it, once :meth:`run` has come to its end."""
+        files = len(self.schema.indices)
+        return Summary(
+            self.counts, self.refused, self.searched, files, self.searched, blind=self.blind, doubtful=self.doubtful
+        )
+
+    @property
+    def total(self) -> int:
+        """How many bytes there are to read is not known."""
+        return 0
+
+    @property
+    def done(self) -> int:
+        """Nor how many have been."""
+        return 0
+
+    @property
+    def records(self) -> int:
+        """How many events are searched."""
+        return self.searched
+
+    def run(self, window: Window = EVER) -> Iterator[AnyHit]:
+        """Yield the hits by their time, those of correlations in the end.
+
+        A query that Elasticsearch rejects moves its rule to ``refused``. Errors: :class:`ClusterError`,
+        :class:`NodeError`.
+        """
+        within = _within(window, self.schema)
+        with named_errors(f"search {self.schema.index}"), self._point_in_time() as pit:
+            self.searched = self._count(pit, within)
+            first = self._first_pages(pit, within)
+            streams = [self._stream(asked, pit, within, page) for asked, page in first]
+            for _, _, hit in heapq.merge(*streams, key=lambda found: found[:2]):
+                self.counts[hit.rule.id] += 1
+                yield hit
+        yield from self._correlated(window)
+
+    @contextmanager
+    def _point_in_time(self) -> Iterator[str]:
+        client = self.cluster.client
+        pit = str(client.open_point_in_time(index=self.schema.index, keep_alive=KEEP)["id"])
+        try:
+            yield pit
+        finally:
+            client.options(ignore_status=404).close_point_in_time(id=pit)
+
+    def _count(self, pit: str, within: Mapping[str, Any]) -> int:
+        answer = self.cluster.client.search(
+            pit={"id": pit, "keep_alive": KEEP},
+            query=dict(within),
+            size=0,
+            track_total_hits=True,
+            allow_partial_search_results=False,
+        )
+        return int(answer["hits"]["total"]["value"])
+
+    # -- single rules ---------------------------------------------------------------------------------------------
+
+    def _body(self, asked: _Asked, pit: str, within: Mapping[str, Any], after: Sequence[Any] | None) -> dict[str, Any]:
+        body: dict[str, Any] = {
+            "pit": {"id": pit, "keep_alive": KEEP},
+            "query": {"bool": {"filter": [asked.query, within]}},
+            "size": self.page,
+            "sort": [{self.schema.time: {"order": "asc", "missing": "_first"}}, {"_shard_doc": "asc"}],
+            "_source": sorted(set(asked.fields.values())),
+            "track_total_hits": False,
+        }
+        return body if after is None else {**body, "search_after": list(after)}
+
+    def _first_pages(self, pit: str, within: Mapping[str, Any]) -> list[tuple[_Asked, Mapping[str, Any]]]:
+        """Ask every rule's query, many in a request, for its first page; those that are rejected are refused."""
+        found = []
+        for start in range(0, len(self._asked), AT_ONCE):
+            batch = self._asked[start : start + AT_ONCE]
+            header = {"allow_partial_search_results": False}
+            answers = self.cluster.ask([(header, self._body(asked, pit, within, None)) for asked in batch])
+            for asked, answer in zip(batch, answers, strict=True):
+                if "error" in answer:
+                    self.refused[asked.rule.id] = f"Elasticsearch rejects the query: {reason(answer['error'])}"
+                    self.counts.pop(asked.rule.id)
+                else:
+                    found.append((asked, answer))
+        return found
+
+    def _stream(
+        self, asked: _Asked, pit: str, within: Mapping[str, Any], page: Mapping[str, Any]
+    ) -> Iterator[tuple[int, str, IndexedHit]]:
+        """The hits of one rule by time, page by page from the first on."""
+        while True:
+            if page["timed_out"] or page["_shards"]["failed"]:
+                raise ClusterError(f"Elasticsearch answers only a part of the query of {asked.rule.stem}")
+            hits = page["hits"]["hits"]
+            for hit in hits:
+                moment = hit["sort"][0]
+                yield (moment if isinstance(moment, int) else -1), asked.rule.stem, self._hit(asked, hit)
+            if len(hits) < self.page:
+                return
+            body = self._body(asked, pit, within, hits[-1]["sort"])
+            body["source"] = body.pop("_source")
+            page = self.cluster.client.search(**body, allow_partial_search_results=False).body
+
+    def _hit(self, asked: _Asked, hit: Mapping[str, Any]) -> IndexedHit:
+        if "_source" not in hit:
+            hint = "hunt in an index that keeps it, or in the files"
+            raise ClusterError(f"the index {hit['_index']} does not keep _source", hint=hint)
+        record = record_of(hit["_source"], asked.fields)
+        return IndexedHit(asked.rule, record, str(hit["_index"]), 0, str(hit["_id"]))
+
+    # -- correlations ---------------------------------------------------------------------------------------------
+
+    def _correlated(self, window: Window) -> Iterator[CorrelationHit]:
+        when = everything(self.cluster, self.schema.index, self.schema) if self._correlations else None
+        if when is None:
+            return
+        for rule, plan, known in self._correlations:
+            searched = replace(_narrowed(when, window), known=known)
+            for episode in search(self.cluster, self.schema.index, rule.correlation, plan, self.schema, searched):
+                self.counts[rule.id] += 1
+                yield CorrelationHit(rule, episode)
+
+
+def _broken(holding: Holding) -> str:
+    condition = holding.condition
+    where = f"in {holding.documents:,} documents" if holding.documents else holding.why
+    return f"{condition.strays.value} events unless {condition.text}, which is not so {where}"
+
+
+def _hidden(rules: Sequence[Rule]) -> set[str]:
+    """The ids of the rules that are there for a correlation alone."""
+    correlations = (rule for rule in rules if rule.kind == "correlation" and not rule.correlation.generate)
+    return {base.id for rule in correlations for base in rule.references.values()}
+
+
+def wanted_fields(rule: Rule, schema: Schema) -> dict[str, str]:
+    """Return where ``schema`` keeps what a hit is shown and explained with: from a rule's name to a document's path."""
+    found = {}
+    own = _fields([part for name, part in rule.document["detection"].items() if name != "condition"])
+    for name in dict.fromkeys((*SHOWN, *own)):
+        try:
+            index_name = schema.index_name(name)
+        except UnmappedField:
+            continue  # the rule's own fields are there, or there would be no query
+        known = schema.field(index_name)
+        found[name] = index_name if known is None else known.source
+    return found
+
+
+def _fields(selection: object) -> Iterator[str]:
+    """The fields that a selection names."""
+    if isinstance(selection, Mapping):
+        yield from (str(key).partition("|")[0] for key in selection)
+    elif isinstance(selection, list):
+        for part in selection:
+            yield from _fields(part)
+
+
+def record_of(source: Mapping[str, Any], fields: Mapping[str, str]) -> dict[str, Any]:
+    """Return as much of a CloudTrail record as a document's ``source`` tells of ``fields``.
+
+    The time is written as CloudTrail writes it; of several values there is a list.
+    """
+    record: dict[str, Any] = {}
+    for name, path in fields.items():
+        found: list[Any] = list(values(source, path))
+        moment = milliseconds(found[0]) if found and name == "eventTime" else None
+        if moment is not None:
+            found = [iso(moment)]
+        if found:
+            _put(record, name.split("."), found[0] if len(found) == 1 else found)
+    return record
+
+
+def _put(record: dict[str, Any], keys: Sequence[str], value: object) -> None:
+    for key in keys[:-1]:
+        inner = record.setdefault(key, {})
+        if not isinstance(inner, dict):
+            return
+        record = inner
+    record[keys[-1]] = value
+
+
+# -- time -----------------------------------------------------------------------------------------------------------
+
+
+def _within(window: Window, schema: Schema) -> dict[str, Any]:
+    """The events of a window; one without a time could lie in it, and is taken."""
+    if window.since is None and window.until is None:
+        return {"match_all": {}}
+    bounds: dict[str, Any] = {"format": "epoch_millis"}
+    if window.since is not None:
+        bounds["gte"] = _ceiling(window.since)
+    if window.until is not None:
+        bounds["lt"] = _ceiling(window.until)
+    timeless = {"bool": {"must_not": [{"exists": {"field": schema.time}}]}}
+    return {"bool": {"should": [{"range": {schema.time: bounds}}, timeless], "minimum_should_match": 1}}
+
+
+def _ceiling(moment: datetime) -> int:
+    """The first whole millisecond since 1970 that is not before ``moment``."""
+    return -((datetime(1970, 1, 1, tzinfo=timezone.utc) - moment) // timedelta(milliseconds=1))
+
+
+def _narrowed(when: Searched, window: Window) -> Searched:
+    start = when.start if window.since is None else max(when.start, _ceiling(window.since))
+    end = when.end if window.until is None else min(when.end, _ceiling(window.until) - 1)
+    return Searched(start, end)

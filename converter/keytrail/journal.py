@@ -1,0 +1,107 @@
+"""Which files a run has done with, so that the next one goes on where it was stopped.
+
+A line of JSON each, after a first one that says what the run was about. A file that has changed since is not done with.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+from keytrail.errors import UsageError
+
+Seen = tuple[str, int, int]  # the file's whole path, its size and when it was changed, in nanoseconds
+
+
+class Journal:
+    """The journal at ``path``, made where there is none. ``about`` says what the run does: another one needs its own.
+
+    Errors: :class:`UsageError`, with the line, for a file that is no such journal, or one of another run.
+    """
+
+    def __init__(self, path: Path, about: Mapping[str, str]) -> None:
+        self._path = path
+        self._about = {"keytrail": "journal 1", **about}
+        self._stamps: dict[str, Seen] = {}
+        self._done = self._read()
+        self._file: IO[str] | None = None
+
+    def _read(self) -> set[Seen]:
+        try:
+            lines = self._path.read_text("utf-8").splitlines(keepends=True)
+        except FileNotFoundError:
+            return set()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"cannot be read: {error}", path=self._path) from error
+        whole = [line for line in lines if line.endswith("\n")]  # a run that was killed may have cut off the last one
+        done: set[Seen] = set()
+        for number, line in enumerate(whole, 1):
+            try:
+                found = json.loads(line)
+                if number > 1:
+                    done.add((str(found["path"]), int(found["size"]), int(found["changed"])))
+                    continue
+                about = {str(key): str(value) for key, value in found.items()}
+                if about["keytrail"] != self._about["keytrail"]:
+                    raise ValueError
+            except (ValueError, TypeError, KeyError, AttributeError) as error:
+                hint = "name another file, or remove this one to begin anew"
+                raise UsageError("is no journal of Keytrail", path=self._path, line=number, hint=hint) from error
+            if about != self._about:
+                raise self._of_another_run()
+        return done
+
+    def _of_another_run(self) -> UsageError:
+        said = ", ".join(f"{key} {value}" for key, value in self._about.items() if key != "keytrail")
+        return UsageError(f"is no journal of this run ({said})", path=self._path, line=1, hint="name another file")
+
+    def left(self, files: Iterable[Path]) -> list[Path]:
+        """Return the files that are not done with, and remember how they are now."""
+        found = []
+        for file in files:
+            try:
+                status = file.stat()
+                stamp = (os.path.abspath(file), status.st_size, status.st_mtime_ns)
+            except OSError:
+                found.append(file)  # standard input, or one that is gone: whoever reads it will say so
+                continue
+            if stamp not in self._done:
+                self._stamps[str(file)] = stamp
+                found.append(file)
+        return found
+
+    def __enter__(self) -> Journal:
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self._path.open("r+" if self._path.exists() else "w+", encoding="utf-8", newline="\n")
+            self._cut()
+        except OSError as error:
+            raise UsageError(f"cannot be written: {error.strerror}", path=self._path) from error
+        return self
+
+    def _cut(self) -> None:
+        """Remove a last line that is not whole, and begin a new journal."""
+        assert self._file is not None
+        text = self._file.read()
+        kept = text[: text.rfind("\n") + 1]
+        self._file.seek(0)
+        self._file.truncate()
+        self._file.write(kept or json.dumps(self._about) + "\n")
+        self._file.flush()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._file is not None
+        self._file.close()
+
+    def done(self, file: str) -> None:
+        """Note that all of a file has been done with."""
+        stamp = self._stamps.get(file)
+        if stamp is not None and self._file is not None:
+            self._file.write(json.dumps(dict(zip(("path", "size", "changed"), stamp, strict=True))) + "\n")
+            self._file.flush()

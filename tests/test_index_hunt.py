@@ -1,0 +1,181 @@
+"""Hunting in a real index finds what hunting in the files finds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from keytrail.cases import load_cases, load_events
+from keytrail.cluster import Cluster
+from keytrail.convert import convert
+from keytrail.correlation_hunt import CorrelationHit
+from keytrail.data import packaged
+from keytrail.hunt import AnyHit, Hit, Hunt, Window
+from keytrail.index_hunt import EVER, IndexHunt, record_of
+from keytrail.load import load
+from keytrail.pack import load_rules
+from keytrail.proof import corpus, holds
+from keytrail.records import Reader
+from keytrail.schemas import SCHEMAS, Schema, get_schema
+
+KEYTRAIL = get_schema("keytrail")
+RULES = load_rules([packaged("rules")]).rules
+START = datetime(2026, 11, 20, tzinfo=timezone.utc)
+
+
+@pytest.fixture(scope="module")
+def records() -> list[dict[str, Any]]:
+    """Every event and case of the fixtures, with an eventID of its own where it has one, and a time of its own."""
+    fixtures = packaged("fixtures")
+    events = load_events(fixtures / "events")
+    found = []
+    for number, event in enumerate(corpus(events, load_cases(fixtures / "cases", events))):
+        record = dict(event.record)
+        if isinstance(record.get("eventID"), str):
+            record["eventID"] = f"{number:08}-0000-0000-0000-000000000000"
+        if isinstance(record.get("eventTime"), str):
+            record["eventTime"] = (START + timedelta(seconds=number)).strftime("%Y-%m-%dT%H:%M:%SZ")
+        found.append(record)
+    return found
+
+
+@pytest.fixture(scope="module")
+def logs(records: list[dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("logs") / "corpus.ndjson"
+    path.write_text("\n".join(map(json.dumps, records)))
+    return str(path)
+
+
+class Loaded(NamedTuple):
+    """An index with the events that it takes, as a hunt is made ready for it, and those that it refuses."""
+
+    name: str
+    hunt: IndexHunt
+    found: list[AnyHit]
+    refused: set[str]
+
+
+@contextmanager
+def index_of(cluster: Cluster, schema: Schema, logs: str) -> Iterator[Loaded]:
+    with cluster.temporary_index(schema.body) as index:
+        aside: list[bytes] = []
+        load(cluster, index, schema, Reader([logs]), aside=aside.append)
+        hunt = IndexHunt.prepare(cluster, index, RULES)
+        yield Loaded(index, hunt, list(hunt.run()), {str(json.loads(line).get("eventID")) for line in aside})
+
+
+@pytest.fixture(scope="module")
+def ours(cluster: Cluster, logs: str) -> Iterator[Loaded]:
+    with index_of(cluster, KEYTRAIL, logs) as loaded:
+        yield loaded
+
+
+def shown(hit: AnyHit) -> tuple[object, ...]:
+    """What a hit says, but for where it stands."""
+    said = hit.as_dict()
+    if isinstance(hit, CorrelationHit):
+        return said["rule"], tuple(said["event_ids"]), said["from"], said["to"], tuple(said["group"].items())
+    return tuple(str(said[key]) for key in said if key not in ("path", "record", "document_id"))
+
+
+def in_files(logs: str, window: Window = EVER) -> list[AnyHit]:
+    return list(Hunt.prepare(RULES, KEYTRAIL).run(Reader([logs]), window))
+
+
+def singles(hits: Iterable[AnyHit]) -> dict[tuple[object, ...], Hit]:
+    return {shown(hit): hit for hit in hits if isinstance(hit, Hit)}
+
+
+def test_the_same_hits_as_in_the_files(ours: Loaded, logs: str) -> None:
+    meant = in_files(logs)
+    assert {shown(hit) for hit in ours.found} == {shown(hit) for hit in meant}
+    assert not ours.refused
+    assert len({hit.rule.stem for hit in ours.found}) > 45
+    assert any(isinstance(hit, CorrelationHit) for hit in ours.found)
+    assert ours.hunt.counts.total() == len(ours.found)
+
+
+@pytest.mark.parametrize("name", [name for name in SCHEMAS if name != "keytrail"])
+def test_in_other_indices_hits_differ_where_a_condition_does_not_hold_and_nowhere_else(
+    cluster: Cluster, name: str, records: list[dict[str, Any]], logs: str
+) -> None:
+    schema = get_schema(name)
+    by_id = {str(record.get("eventID")): record for record in records}
+    with index_of(cluster, schema, logs) as loaded:
+        there, meant = singles(loaded.found), singles(in_files(logs))
+        conversions = {rule.id: convert(rule, loaded.hunt.schema) for rule in RULES}
+        compared = 0
+        for said in there.keys() | meant.keys():
+            hit = there.get(said) or meant[said]
+            event = str(hit.record.get("eventID"))
+            if event in loaded.refused or hit.rule.id in loaded.hunt.refused or event == "None":
+                continue
+            conditions = conversions[hit.rule.id].conditions
+            kept = all(holds(condition, loaded.hunt.schema, by_id[event]) for condition in conditions)
+            assert (said in there) == (said in meant) or not kept, said
+            compared += kept
+        assert compared > 150
+
+
+def test_hits_come_by_time_over_any_number_of_pages(cluster: Cluster, ours: Loaded) -> None:
+    single = [rule for rule in RULES if rule.kind == "rule"][:12]
+    paged = IndexHunt.prepare(cluster, ours.name, single)
+    paged.page = 3
+    found = list(paged.run())
+    assert list(map(shown, found)) == [shown(hit) for hit in ours.found if hit.rule in single]
+    assert len(found) > 30
+    times = [str(hit.as_dict()["event_time"]) for hit in found]
+    known = [time for time in times if time != "None"]
+    assert known == sorted(known)
+
+
+@pytest.mark.parametrize(("since", "until"), [(100, 200), (300.5, None), (None, 5)])
+def test_a_window_holds_the_same_events(ours: Loaded, logs: str, since: float | None, until: float | None) -> None:
+    window = Window(*(None if one is None else START + timedelta(seconds=one) for one in (since, until)))
+    found = list(ours.hunt.run(window))
+    assert {shown(hit) for hit in found} == {shown(hit) for hit in in_files(logs, window)}
+
+
+@pytest.mark.parametrize("query", [{"range": {"@timestamp": {"gte": "no time"}}}, {"no such query": {}}])
+def test_a_query_that_the_server_rejects_is_refused_by_name(cluster: Cluster, ours: Loaded, query: Any) -> None:
+    hunt = IndexHunt.prepare(cluster, ours.name, RULES[:6])
+    spoiled = hunt._asked[0]
+    spoiled.query = query
+    found = list(hunt.run())
+    assert "Elasticsearch rejects the query" in hunt.refused[spoiled.rule.id]
+    assert spoiled.rule.id not in hunt.counts
+    assert found
+
+
+def test_rules_without_their_telemetry_are_blind(cluster: Cluster) -> None:
+    with cluster.temporary_index(KEYTRAIL.body) as index:
+        hunt = IndexHunt.prepare(cluster, index, RULES)
+        assert list(hunt.run()) == []
+        assert "the index has no" in next(iter(hunt.blind.values()))
+        assert len(hunt.blind) > 40
+
+
+def test_a_record_is_put_together_from_what_came_back() -> None:
+    source: dict[str, Any] = {"@timestamp": "2026-11-20T10:00:00.000Z", "a": {"b.c": ["x", "y"]}, "d": {"e": None}}
+    fields = {"eventTime": "@timestamp", "userIdentity.arn": "a.b.c", "errorCode": "d.e"}
+    assert record_of(source, fields) == {"eventTime": "2026-11-20T10:00:00Z", "userIdentity": {"arn": ["x", "y"]}}
+
+
+def test_only_the_needed_fields_come_back(cluster: Cluster, tmp_path: Path) -> None:
+    events = load_events(packaged("fixtures") / "events")
+    record = {**events["disable_key"], "requestParameters": {"keyId": "k", "unwanted": "x" * 5000}}
+    path = tmp_path / "one.json"
+    path.write_text(json.dumps({"Records": [record]}))
+    with cluster.temporary_index(KEYTRAIL.body) as index:
+        load(cluster, index, KEYTRAIL, Reader([str(path)]), aside=print)
+        (hit,) = [
+            hit for hit in IndexHunt.prepare(cluster, index, RULES).run() if hit.rule.stem == "trail_key_disabled"
+        ]
+        assert not isinstance(hit, CorrelationHit)
+        assert hit.record["requestParameters"] == {"keyId": "k"}
+        assert hit.as_dict()["path"] == index
