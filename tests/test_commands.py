@@ -259,23 +259,3 @@ def test_nothing_to_test_is_a_failure(tmp_path: Path) -> None:
     cases = tmp_path / "cases"
     cases.mkdir()
     assert keytrail("test", "--rules", tmp_path, "--cases", cases).exit_code != 0
-
-
-def sigma(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [str(Path(sys.executable).with_name("sigma")), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
-def test_sigma_cli_gives_the_same_query_as_our_command(tmp_path: Path) -> None:
-    own = packaged("rules") / "key" / "trail_key_disabled.yml"
-    for path in (own, rule_file(tmp_path)):
-        theirs = sigma("convert", "-t", "keytrail_query_dsl", "-p", "keytrail_ecs", path)
-        ours = keytrail("convert", path, "--schema", "ecs")
-        assert json.loads(theirs.stdout) == json.loads(ours.stdout)
-
-
-def test_sigma_cli_reports_our_refusals_without_a_traceback(tmp_path: Path) -> None:
-    done = sigma("convert", "-t", "keytrail_query_dsl", "-p", "keytrail_ecs", rule_file(tmp_path, "eventNmae", "x"))
-    assert done.returncode != 0
-    assert "eventNmae" in done.stdout + done.stderr
-    assert "Traceback" not in done.stderr

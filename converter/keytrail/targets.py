@@ -60,6 +60,20 @@ class QueryDslBackend(KeytrailBackend):
         """Return the lines of a file that Kibana imports."""
         return "\n".join(map(json.dumps, bodies))
 
+    def _base(self, rule: SigmaRule) -> Query:
+        """The query of a rule that a correlation names.
+
+        pySigma sorts the rules so that these come first, but not always. Then a copy is converted: a conversion changes
+        the names of a rule's fields in place, and that rule's own turn is still to come.
+        """
+        if rule._conversion_result is None:
+            self._read[id(rule)] = _rule(rule)
+            copy = SigmaRule.from_dict(rule.to_dict(), source=rule.source)
+            super().convert_rule(copy)
+            rule = copy
+        query: Query = rule.get_conversion_result()[0]
+        return query
+
     def convert_correlation_rule(
         self,
         rule: SigmaCorrelationRule,
@@ -73,10 +87,7 @@ class QueryDslBackend(KeytrailBackend):
         for reference in rule.referenced_rules:
             if not isinstance(reference.rule, SigmaRule):
                 raise Refused(f"{reference.reference} is a correlation: only rules about single events are correlated")
-            # pySigma sorts the rules so that these come first, but not always.
-            if reference.rule._conversion_result is None:
-                self.convert_rule(reference.rule, output_format)
-            queries[reference.reference] = reference.rule.get_conversion_result()[0]
+            queries[reference.reference] = self._base(reference.rule)
         schema: Schema = self.last_processing_pipeline.state[STATE]
         plan = correlation_plan.plan(found, queries, schema)
         result = plan if callback is None else callback(rule, output_format, 0, rule, plan)

@@ -1,0 +1,131 @@
+"""sigma-cli with what Keytrail brings to it: the same output as our command, and said well in its lists."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from keytrail.cli import main
+from keytrail.data import packaged
+from keytrail.schemas import SCHEMAS
+from keytrail.targets import TARGETS
+from sigma.cli.convert import convert
+
+RULES = packaged("rules")
+SINGLE = ("key/trail_key_disabled.yml", "normal/encrypted_log_file_read.yml", "use/log_read_denied.yml")
+CORRELATION = "correlations/reads_across_trails.yml"
+FILTER = RULES / "filters" / "aws_config_recorder.yml"
+STOCK = ("lucene", "eql", "esql", "elastalert")
+
+
+def keytrail(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def sigma(*arguments: object) -> Result:
+    return CliRunner().invoke(convert, [str(argument) for argument in arguments])
+
+
+def backend(target: str) -> str:
+    return f"keytrail_{target.replace('-', '_')}"
+
+
+def pipeline(schema: str) -> str:
+    return f"keytrail_{schema.replace('-', '_')}"
+
+
+def documents(text: str) -> list[Any]:
+    """The JSON documents that stand one after the other in ``text``, those of a list each for itself."""
+
+    def each() -> Iterator[Any]:
+        left = text.strip()
+        while left:
+            found, end = json.JSONDecoder().raw_decode(left)
+            yield from found if isinstance(found, list) else [found]
+            left = left[end:].strip()
+
+    return sorted(each(), key=json.dumps)
+
+
+@pytest.fixture(scope="module")
+def single(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of rules about single events, which each target takes on each schema."""
+    folder = tmp_path_factory.mktemp("single")
+    for name in SINGLE:
+        shutil.copy(RULES / name, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def correlated(single: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with a correlation of one of them: sigma-cli finds what a rule names within one folder alone."""
+    folder = tmp_path_factory.mktemp("correlated")
+    for path in (*single.iterdir(), RULES / CORRELATION):
+        shutil.copy(path, folder)
+    return folder
+
+
+@pytest.mark.parametrize("schema", SCHEMAS)
+@pytest.mark.parametrize("target", TARGETS)
+def test_each_target_and_pipeline_gives_what_our_command_gives(
+    target: str, schema: str, single: Path, correlated: Path
+) -> None:
+    rules = correlated if target == "query-dsl" else single
+    theirs = sigma("-t", backend(target), "-p", pipeline(schema), rules)
+    ours = keytrail("convert", rules, "--target", target, "--schema", schema)
+    assert (theirs.exit_code, ours.exit_code) == (0, 0), theirs.output + ours.output
+    if target == "query-dsl":
+        assert len(documents(theirs.stdout)) == len(SINGLE) + 1
+        assert documents(theirs.stdout) == documents(ours.stdout)
+    else:
+        assert queries(theirs.stdout) == queries(ours.stdout)
+
+
+def queries(text: str) -> list[str]:
+    """The queries of a target of text, ES|QL's having several lines."""
+    found = sorted(re.split(r"\n+(?=FROM )|\n\n+" if "FROM " in text else r"\n+", text.strip()))
+    assert len(found) == len(SINGLE)
+    return found
+
+
+@pytest.mark.parametrize("schema", SCHEMAS)
+@pytest.mark.parametrize("target", TARGETS)
+def test_the_format_verdict_says_what_our_command_says(
+    target: str, schema: str, single: Path, correlated: Path
+) -> None:
+    rules = correlated if target == "query-dsl" else single
+    theirs = sigma("-t", backend(target), "-p", pipeline(schema), "-f", "verdict", rules)
+    ours = keytrail("convert", rules, "--target", target, "--schema", schema, "--format", "json")
+    wanted = [{key: made[key] for key in ("verdict", "conditions", "query")} for made in documents(ours.stdout)]
+    assert documents(theirs.stdout) == sorted(wanted, key=json.dumps)
+
+
+@pytest.mark.parametrize("schema", SCHEMAS)
+def test_the_format_kibana_gives_the_rules_that_our_command_gives(schema: str, correlated: Path) -> None:
+    theirs = sigma("-t", "keytrail_query_dsl", "-p", pipeline(schema), "-f", "kibana", correlated)
+    ours = keytrail("convert", correlated, "--target", "kibana", "--schema", schema)
+    assert len(theirs.stdout.splitlines()) == len(SINGLE) + 1
+    assert documents(theirs.stdout) == documents(ours.stdout)
+
+
+@pytest.mark.parametrize("schema", SCHEMAS)
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_filter_narrows_there_as_it_does_here(target: str, schema: str) -> None:
+    rule = RULES / "use" / "key_policy_or_grants_enumerated.yml"
+    end = ("-p", pipeline(schema), rule)
+    theirs = sigma("-t", backend(target), "--filter", FILTER, *end)
+    ours = keytrail("convert", rule, "--filter", FILTER, "--target", target, "--schema", schema)
+    assert theirs.exit_code == 0, theirs.output
+    assert theirs.stdout.strip() != sigma("-t", backend(target), *end).stdout.strip()
+    if target == "query-dsl":
+        assert documents(theirs.stdout) == documents(ours.stdout)
+    else:
+        assert theirs.stdout.strip() == ours.stdout.strip()
