@@ -1,0 +1,1 @@
+"""Detection rules in Kibana: their bodies, and bringing a space to hold them."""
