@@ -1,4 +1,4 @@
-"""A plan: the steps that bring what is there to what it should be, for Kibana's rules and Elasticsearch's index parts."""
+"""A plan: the steps that bring what is there, in Kibana or in Elasticsearch, to what it should be."""
 
 from __future__ import annotations
 
@@ -149,7 +149,6 @@ def hold_to(plan: Plan, promised: Any) -> None:
 
 def _as_promised(step: Step, promised: Mapping[str, Any]) -> bool:
     before = [promised["kind"], promised["id"], promised["action"], promised["before"], promised["target"]]
-    if step.identity == before:
+    if step.identity == before or step.action == promised["action"] == CONFLICT:
         return True
-    done = promised["action"] in (CREATE, UPDATE, REPLACE) and step.action == SAME
-    return done and step.target == promised["target"]
+    return step.action == SAME and promised["action"] != DELETE and step.target == promised["target"]
