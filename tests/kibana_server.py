@@ -83,7 +83,11 @@ class Refusal(Exception):
 
 @dataclass
 class Fault:
-    """What goes wrong with the next request that fits; ``kind`` is one of the names in ``Handler``."""
+    """What goes wrong with the next request that fits.
+
+    ``kind`` is throttled, redirect, html before, html after, or one of timeout, cut, error with before or after (Kibana
+    acted); ``edit`` and ``late`` call ``act`` before and after the request is handled, which then succeeds.
+    """
 
     kind: str
     method: str = ""
@@ -421,7 +425,10 @@ class Handler(BaseHTTPRequestHandler):
 
     def _finish(self, fault: Fault | None, status: int, text: str) -> None:
         """Answer, or fail after all is done."""
-        if fault is None or fault.kind == "edit":
+        if fault is None or fault.kind in ("edit", "late"):
+            if fault is not None and fault.kind == "late":
+                with self.kibana.lock:
+                    fault.act(self.kibana)
             self._say(status, text)
         elif fault.kind == "timeout after":
             self._hang()

@@ -488,22 +488,11 @@ def test_an_edit_in_the_very_moment_of_a_write_is_noticed(space: Space) -> None:
 
 
 def test_a_second_rule_that_a_late_request_of_ours_makes_is_taken_away(space: Space) -> None:
-    def late(kibana: Kibana) -> None:
-        # The request that had timed out is carried out after all, next to the one that repeats it.
-        kibana.put_by_hand(**sealed(body(1)))
-
+    # The request that had timed out is carried out after all, beside the one that repeats it.
     space.kibana.fail("timeout before", "POST")
-    space.kibana.fail("edit", "POST")
-    planned = space.plan(body(1))
-    create = space.client.create
-
-    def create_and_race(made: Any) -> Any:
-        answer = create(made)
-        late(space.kibana)
-        return answer
-
-    space.client.create = create_and_race  # type: ignore[method-assign]
-    assert space.carry_out(planned).ok
+    space.kibana.fail("late", "POST", act=lambda kibana: kibana.put_by_hand(**sealed(body(1))))
+    assert space.apply(body(1)).ok
+    assert space.writes == ["POST", "DELETE"]
     assert len(space.kibana.rules) == 1
 
 

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from keytrail.kibana.client import Kibana
 from keytrail.kibana.plan import CARRIER, LIST_PREFIX, MOVING, carried
-from keytrail.kibana.state import digest, normal, seal_of, state_of, theirs
+from keytrail.kibana.state import changed_since, normal, seal_of, state_of, theirs
 from keytrail.kibana.transport import KibanaError, Stopped, Uncertain
 from keytrail.steps import CREATE, DELETE, REPLACE, Step
 
@@ -251,7 +251,10 @@ AGAIN = "plan again and look at it"
 
 
 def _carrier(tag: str, step: Step, rule: Rule) -> dict[str, Any]:
-    held = {"theirs": theirs(rule), "enabled": bool(rule.get("enabled")), "was": digest(normal(rule))}
+    assert step.body is not None
+    by_hand = changed_since(str(seal_of(step.body)), normal(step.body))
+    held = {"theirs": theirs(rule), "enabled": bool(rule.get("enabled")), "type": step.body["type"]}
+    held["kept"] = {name: step.body.get(name) for name in by_hand}
     return {
         "type": "query",
         "rule_id": f"{MOVING}{step.key}",

@@ -199,7 +199,7 @@ def connect(
             raise UsageError(f"{space!r} is no id of a space", hint="it is in the URL of the space, after /s/")
         address += f"/s/{quote(space)}"
     headers = {"elastic-api-version": "2023-10-31", "accept": "application/json", **_credentials(key_file)}
-    http = httpx.Client(headers=headers, timeout=timeout, verify=_authorities(), follow_redirects=False)
+    http = httpx.Client(headers=headers, timeout=timeout, verify=_authorities(address), follow_redirects=False)
     return Kibana(http, address, space, stop or threading.Event())
 
 
@@ -219,7 +219,9 @@ def _checked(url: str) -> str:
     return url.rstrip("/")
 
 
-def _authorities() -> ssl.SSLContext:
+def _authorities(address: str) -> ssl.SSLContext | bool:
+    if not address.startswith("https:"):
+        return True
     given = os.environ.get("KIBANA_CA_CERTS")
     try:
         return ssl.create_default_context(cafile=given or None)

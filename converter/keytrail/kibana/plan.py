@@ -129,7 +129,7 @@ def moved_id(rule: Rule) -> str | None:
 
 
 def carried(carrier: Rule) -> dict[str, Any]:
-    """Return what a carrier holds: the analysts' part of a rule and whether it was enabled; {} for what is no JSON."""
+    """Return what a carrier holds: the analysts' part of a rule, what of ours they changed; {} for what is no JSON."""
     try:
         found = json.loads(str(carrier.get("note")))
     except ValueError:
@@ -141,13 +141,23 @@ def _step(body: Rule, copies: Sequence[Rule], carriers: Mapping[str, Rule], want
     rule_id, name = str(body["rule_id"]), str(body["name"])
     links = None if wanted.links is None else sorted(wanted.links.get(rule_id, ()))
     if not copies:
-        made, seal = _sealed(body, make_seal(body)), make_seal(body)
+        held = _held(carriers.get(rule_id), body, choices)
+        made, seal = _sealed(_with_kept(body, held, set(held)), make_seal(body)), make_seal(body)
         step = Step(CREATE, RULE, rule_id, name, made, carriers.get(rule_id), target=_target(made, seal, links))
         return replace(step, changes=_link_changes([], links), why=_resumed(rule_id, carriers))
     conflict = _conflict(rule_id, copies, wanted.tag, choices.adopt)
     if conflict:
         return Step(CONFLICT, RULE, rule_id, name, body, copies[0], why=conflict)
     return _merged(body, copies[0], links, choices)
+
+
+def _held(carrier: Rule | None, body: Rule, choices: Choices) -> dict[str, Any]:
+    """Our fields as somebody had changed them by hand, from the carrier of a rule that was on the move."""
+    if carrier is None or choices.drift == OVERWRITE:
+        return {}
+    held = carried(carrier).get("kept") or {}
+    was_of = carried(carrier).get("type")
+    return {name: value for name, value in held.items() if name not in OF_TYPE or was_of == body.get("type")}
 
 
 def _resumed(rule_id: str, carriers: Mapping[str, Rule]) -> str:
