@@ -11,10 +11,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from keytrail.kibana import client
-from keytrail.kibana.apply import Writer, carry_out
+from keytrail.kibana.apply import Writer
 from keytrail.kibana.plan import MOVING, Choices, Planned, Wanted, plan_rules
 from keytrail.kibana.state import normal
-from keytrail.steps import CONFLICT, SAME
+from keytrail.steps import CONFLICT, SAME, carry_out
 
 from tests.kibana_server import Kibana, running
 from tests.test_kibana_plan import ACTION, EXCEPTION, TAG, body, retyped

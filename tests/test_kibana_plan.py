@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
-from keytrail.errors import UsageError
+from keytrail.errors import Stopped, UsageError
 from keytrail.kibana import client, transport
-from keytrail.kibana.apply import Outcome, Writer, carry_out
+from keytrail.kibana.apply import Writer
 from keytrail.kibana.plan import Choices, Planned, Wanted, plan_rules
 from keytrail.kibana.state import normal, seal_of, sealed
-from keytrail.steps import CONFLICT, CREATE, DELETE, REPLACE, SAME, UPDATE, Plan, PlanError, hold_to
+from keytrail.steps import CONFLICT, CREATE, DELETE, REPLACE, SAME, UPDATE, Outcome, Plan, PlanError, carry_out, hold_to
 
 from tests.kibana_server import Kibana, running
 
@@ -98,7 +98,7 @@ def space(monkeypatch: pytest.MonkeyPatch) -> Iterator[Space]:
     def wait(self: transport.Transport, seconds: float) -> None:
         waits.append(seconds)
         if self.stop.is_set():
-            raise transport.Stopped("stopped")
+            raise Stopped("stopped")
 
     monkeypatch.setattr(transport.Transport, "wait", wait)
     with running() as kibana:

@@ -89,3 +89,7 @@ class ProfileError(KeytrailError):
 
 class NeedsProfile(Refused):
     """A rule that means nothing without a site profile."""
+
+
+class Stopped(KeytrailError):
+    """The user asked to stop."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from keytrail.errors import KeytrailError
+from keytrail.errors import KeytrailError, Stopped
 from keytrail.kibana.diff import Change
 
 CREATE, UPDATE, REPLACE, DELETE, SAME, CONFLICT = "create", "update", "replace", "delete", "same", "conflict"
@@ -152,3 +152,58 @@ def _as_promised(step: Step, promised: Mapping[str, Any]) -> bool:
     if step.identity == before or step.action == promised["action"] == CONFLICT:
         return True
     return step.action == SAME and promised["action"] != DELETE and step.target == promised["target"]
+
+
+# Carrying it out
+
+
+@dataclass
+class Outcome:
+    """What an apply did: steps ``done``, steps ``left``, why it ``stopped``, and what an answer was to say and did not.
+
+    ``interrupted`` tells whether the user stopped it.
+    """
+
+    done: list[Step] = field(default_factory=list)
+    left: list[Step] = field(default_factory=list)
+    stopped: str = ""
+    interrupted: bool = False
+    remarks: list[str] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Whether all was done and is as it was sent."""
+        return not (self.left or self.stopped or self.remarks)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the outcome as JSON has it."""
+        return {
+            "done": [step.as_dict() for step in self.done],
+            "not_done": [step.as_dict() for step in self.left],
+            "stopped": self.stopped or None,
+            "interrupted": self.interrupted,
+            "remarks": list(self.remarks),
+        }
+
+
+def carry_out(
+    steps: Sequence[Step], act: Callable[[Step], list[str]], report: Callable[[Step], None] = lambda step: None
+) -> Outcome:
+    """Take the steps in their order; ``act`` takes one and returns remarks. The first failure ends it.
+
+    Parameters: ``report`` is called with each step that is done.
+    """
+    outcome = Outcome()
+    for at, step in enumerate(steps):
+        try:
+            outcome.remarks += act(step)
+        except Stopped as stopped:
+            outcome.interrupted, outcome.stopped = True, f"{step.name}: {stopped}"
+        except KeytrailError as error:
+            outcome.stopped = f"{step.name}: {error}"
+        if outcome.stopped:
+            outcome.left = list(steps[at:])
+            break
+        outcome.done.append(step)
+        report(step)
+    return outcome

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from keytrail.errors import Stopped
 from keytrail.kibana.client import Kibana
 from keytrail.kibana.plan import CARRIER, LIST_PREFIX, MOVING, carried
 from keytrail.kibana.state import changed_since, normal, seal_of, state_of, theirs
-from keytrail.kibana.transport import KibanaError, Stopped, Uncertain
+from keytrail.kibana.transport import KibanaError, Uncertain
 from keytrail.steps import CREATE, DELETE, REPLACE, Step
 
 LOOKS = 3  # how often to look for a write whose answer is missing, before it is sent again
@@ -26,58 +26,6 @@ Rule = Mapping[str, Any]
 
 class Changed(KibanaError):
     """Somebody else wrote between the plan and the apply."""
-
-
-@dataclass
-class Outcome:
-    """What an apply did: steps ``done``, steps ``left``, why it ``stopped``, and what an answer was to say and did not.
-
-    ``interrupted`` tells whether the user stopped it.
-    """
-
-    done: list[Step] = field(default_factory=list)
-    left: list[Step] = field(default_factory=list)
-    stopped: str = ""
-    interrupted: bool = False
-    remarks: list[str] = field(default_factory=list)
-
-    @property
-    def ok(self) -> bool:
-        """Whether all was done and is as it was sent."""
-        return not (self.left or self.stopped or self.remarks)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the outcome as JSON has it."""
-        return {
-            "done": [step.as_dict() for step in self.done],
-            "not_done": [step.as_dict() for step in self.left],
-            "stopped": self.stopped or None,
-            "interrupted": self.interrupted,
-            "remarks": list(self.remarks),
-        }
-
-
-def carry_out(
-    steps: Sequence[Step], act: Callable[[Step], list[str]], report: Callable[[Step], None] = lambda step: None
-) -> Outcome:
-    """Take the steps in their order; ``act`` takes one and returns remarks. The first failure ends it.
-
-    Parameters: ``report`` is called with each step that is done.
-    """
-    outcome = Outcome()
-    for at, step in enumerate(steps):
-        try:
-            outcome.remarks += act(step)
-        except Stopped:
-            outcome.interrupted, outcome.stopped = True, "interrupted; what was under way is finished or not begun"
-        except KibanaError as error:
-            outcome.stopped = f"{step.name}: {error}"
-        if outcome.stopped:
-            outcome.left = list(steps[at:])
-            break
-        outcome.done.append(step)
-        report(step)
-    return outcome
 
 
 class Writer:
@@ -102,7 +50,7 @@ class Writer:
     def take(self, step: Step) -> list[str]:
         """Take a step and return remarks. Errors: :class:`KibanaError`, :class:`Stopped`."""
         if self.kibana.stop.is_set():
-            raise Stopped("stopped")
+            raise Stopped("not begun, because it was stopped")
         if step.action == CREATE:
             return self._create(step)
         if step.action == DELETE:

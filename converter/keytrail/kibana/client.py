@@ -112,6 +112,10 @@ class Kibana(Transport):
         """Create an exception item. Errors: as :meth:`create`."""
         return self._object(self.write("POST", ITEMS, body=body))
 
+    def replace_list(self, body: Mapping[str, Any]) -> Rule:
+        """Replace an exception list's own fields, as :meth:`replace_item`."""
+        return self._object(self.write("PUT", LISTS, body=body))
+
     def replace_item(self, body: Mapping[str, Any]) -> Rule:
         """Replace an exception item; ``_version`` in the body guards against races. Errors: as :meth:`create`."""
         return self._object(self.write("PUT", ITEMS, body=body))

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from keytrail.errors import KeytrailError
+from keytrail.errors import KeytrailError, Stopped
 
 TRIES = 5
 LONGEST_WAIT = 60.0  # that a Retry-After is followed for, in seconds
@@ -39,10 +39,6 @@ class Uncertain(KibanaError):
     """A request to write whose answer is missing or no answer: Kibana may have acted or not."""
 
 
-class Stopped(KeytrailError):
-    """The user asked to stop."""
-
-
 class Transport:
     """Sends requests to one space: ``url`` is Kibana's with the space's prefix; ``stop``, once set, ends waiting."""
 
@@ -58,7 +54,7 @@ class Transport:
     def wait(self, seconds: float) -> None:
         """Wait; raise :class:`Stopped` when the user asks to stop meanwhile."""
         if self.stop.wait(seconds):
-            raise Stopped("stopped")
+            raise Stopped("stopped while waiting to try again")
 
     def get(self, path: str, query: Mapping[str, str]) -> Any:
         for left in reversed(range(TRIES)):
