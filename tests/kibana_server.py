@@ -276,9 +276,12 @@ class Kibana:
             if list_id in space.lists:
                 raise Refusal(409, f'exception list id: "{list_id}" already exists')
             return self._made(space.lists, list_id, body, {"version": 1, "immutable": False})
-        found = space.lists.get(query["list_id"])
+        list_id = (body if method == "PUT" else query)["list_id"]
+        found = space.lists.get(list_id)
         if found is None:
-            raise Refusal(404, f'exception list list_id: "{query["list_id"]}" does not exist')
+            raise Refusal(404, f'exception list list_id: "{list_id}" does not exist')
+        if method == "PUT":
+            return self._overwritten(space.lists, list_id, body)
         if method == "DELETE":
             del space.lists[found["list_id"]]
             for item in [one for one in space.items.values() if one["list_id"] == found["list_id"]]:
@@ -302,14 +305,15 @@ class Kibana:
         if method == "DELETE":
             del space.items[item_id]
         if method == "PUT":
-            if body.get("_version", found["_version"]) != found["_version"]:
-                raise Refusal(409, "version conflict")
-            kept = {name: found[name] for name in ("id", "list_id", "created_at", "created_by")}
-            comments = _comments(found["comments"], body)
-            del space.items[item_id]
-            body.pop("_version", None)
-            return self._made(space.items, item_id, {**body, **kept, "comments": comments}, {})
+            return self._overwritten(space.items, item_id, {**body, "comments": _comments(found["comments"], body)})
         return found
+
+    def _overwritten(self, home: dict[str, Json], key: str, body: Json) -> Json:
+        found = home[key]
+        if body.pop("_version", found["_version"]) != found["_version"]:
+            raise Refusal(409, "version conflict")
+        kept = {name: found[name] for name in ("id", "list_id", "created_at", "created_by")}
+        return self._made(home, key, {**body, **kept}, {})
 
     def _made(self, home: dict[str, Json], key: str, body: Json, more: Json) -> Json:
         moment = self.now()

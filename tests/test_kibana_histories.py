@@ -109,12 +109,11 @@ class Histories(RuleBasedStateMachine):
 
     # Applies
 
-    def _plan(self) -> Planned:
-        wanted = Wanted(TAG, list(self.pack.values()))
-        return plan_rules(self.client, wanted, Choices(self.drift, deletes=99))
+    def _wanted(self) -> Wanted:
+        return Wanted(TAG, list(self.pack.values()))
 
-    def _apply(self) -> Planned:
-        planned = self._plan()
+    def _apply(self, wanted: Wanted | None = None) -> Planned:
+        planned = plan_rules(self.client, wanted or self._wanted(), Choices(self.drift, deletes=99))
         steps = [step for step in planned.steps if step.action not in (SAME, CONFLICT)]
         self.outcome = carry_out(steps, Writer(self.client, TAG).take)
         return planned
@@ -128,6 +127,21 @@ class Histories(RuleBasedStateMachine):
 
     @rule(nth=st.integers(1, 5), acted=st.booleans())
     def an_apply_is_killed(self, nth: int, acted: bool) -> None:
+        self._killed(self._wanted(), nth, acted)
+
+    @rule(number=IDS, fields=HAND, work=WORK, nth=st.integers(1, 4), acted=st.booleans())
+    def a_change_of_type_is_killed(
+        self, number: int, fields: dict[str, Any], work: dict[str, Any], nth: int, acted: bool
+    ) -> None:
+        self.somebody_edits_what_is_ours(number=number, fields=fields)
+        self.somebody_does_their_work(number=number, fields=work)
+        found = self._ours(number)
+        self.the_pack_has_it_in_another_type(number=number)
+        if found is not None and found["type"] == "esql":
+            self.the_pack_has_a_rule(number=number, more={})
+        self._killed(Wanted(TAG, [self.pack[number]], whole=False), nth, acted)
+
+    def _killed(self, wanted: Wanted, nth: int, acted: bool) -> None:
         send, count = self.client._send, 0
 
         def killed(method: str, *arguments: Any) -> Any:
@@ -142,7 +156,7 @@ class Histories(RuleBasedStateMachine):
 
         self.client._send = killed  # type: ignore[method-assign,assignment]
         try:
-            self._apply()
+            self._apply(wanted)
         except Killed:
             pass
         finally:

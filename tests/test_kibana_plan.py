@@ -366,7 +366,9 @@ def test_a_change_of_type_carries_over_what_is_the_analysts(space: Space) -> Non
 def test_a_change_of_type_that_is_cut_off_anywhere_is_finished_by_the_next_apply(
     space: Space, nth: int, kind: str
 ) -> None:
-    before = with_work(space)
+    with_work(space)
+    space.kibana.edit("rule-1", severity="low")
+    before = theirs(space)
     planned = space.plan(retyped())
     done = 0
     write = space.client.write
@@ -387,6 +389,7 @@ def test_a_change_of_type_that_is_cut_off_anywhere_is_finished_by_the_next_apply
     space.client.write = write  # type: ignore[method-assign]
     assert space.apply(retyped()).ok
     assert theirs(space) == before
+    assert space.kibana.rule("rule-1")["severity"] == "low"
     assert [rule["type"] for rule in space.kibana.rules.values()] == ["esql"]
     assert space.settled(retyped())
 

@@ -7,7 +7,7 @@ from wherever it is planned. What analysts add to such a list, or say about an i
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
@@ -165,21 +165,21 @@ def take(kibana: Kibana, step: Step) -> list[str]:
     if step.action == DELETE:
         if found is not None:
             _check(step, found)
-            _sure(lambda: _remove(kibana, step), lambda: _read(kibana, step) is None)
+            _sure(kibana, lambda: _remove(kibana, step), lambda: _read(kibana, step) is None)
         return []
     assert step.body is not None
     if step.action == CREATE:
         if found is None:
             body = step.body
             create = kibana.create_list if step.kind == LIST else kibana.create_item
-            _sure(lambda: create(body), lambda: _read(kibana, step) is not None)
+            _sure(kibana, lambda: create(body), lambda: _read(kibana, step) is not None)
     else:
         if found is None:
             raise KibanaError("it was deleted by somebody else after the plan was made", hint="plan again")
         _check(step, found)
         update = _update(step, found)
         put = kibana.replace_list if step.kind == LIST else kibana.replace_item
-        _sure(lambda: put(update), lambda: _state(_read(kibana, step) or {}) != _state(found))
+        _sure(kibana, lambda: put(update), lambda: _state(_read(kibana, step) or {}) != _state(found))
     fields = LIST_FIELDS if step.kind == LIST else ITEM_FIELDS
     answer = _read(kibana, step) or {}
     if _shown(answer, fields) != _shown(step.body, fields):
@@ -213,7 +213,7 @@ def _check(step: Step, found: Body) -> None:
         raise KibanaError("it was changed by somebody else after the plan was made", hint="plan again and look at it")
 
 
-def _sure(send: Any, done: Any) -> None:
+def _sure(kibana: Kibana, send: Callable[[], object], done: Callable[[], bool]) -> None:
     """Send, and when the answer is missing, look before sending again: ids are ours, and unique in storage."""
     for left in reversed(range(TRIES)):
         try:
@@ -224,3 +224,4 @@ def _sure(send: Any, done: Any) -> None:
                 return
             if not left:
                 raise
+            kibana.wait(0.5)
