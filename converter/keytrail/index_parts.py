@@ -61,6 +61,19 @@ def parts(schema: Schema) -> list[Part]:
     return [_part(TEMPLATE, schema.index.rstrip("-*"), body)]
 
 
+def part(schema: Schema, kind: str) -> Part:
+    """Return a schema's part of a kind. Raises :class:`UsageError` where it has none."""
+    if kind == TEMPLATE and schema.name in ("ecs", "ecs-custom"):
+        hint = "keytrail schema ecs-custom --part component-template adds to it"
+        raise UsageError(f"the index template of schema {schema.name} is the AWS integration's own", hint=hint)
+    found = [] if schema.name == "ecs" else [one for one in parts(schema) if one.kind == kind]
+    if not found:
+        name = {COMPONENT: "component-template", PIPELINE: "pipeline"}[kind]
+        hint = f"keytrail schema ecs-custom --part {name}"
+        raise UsageError(f"schema {schema.name} has no {name}, schema ecs-custom has", hint=hint)
+    return found[0]
+
+
 def _part(kind: str, name: str, body: Body) -> Part:
     meta = {"managed_by": MANAGED_BY, "sha256": digest(normal(body))}
     return Part(kind, name, {**body, "_meta": meta})

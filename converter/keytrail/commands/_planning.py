@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,9 @@ from keytrail.commands._narrowing import FILTERS, SITE, narrow_pack
 from keytrail.commands._schemas import SCHEMA
 from keytrail.deploy import Deployment
 from keytrail.errors import UsageError
-from keytrail.kibana.client import connect
+from keytrail.filters import Filter
+from keytrail.kibana.client import Kibana, connect
+from keytrail.kibana.exceptions import Split, split
 from keytrail.kibana.plan import KEEP, OVERWRITE, Choices, Wanted
 from keytrail.render import safe
 from keytrail.schemas import get_schema
@@ -59,6 +61,11 @@ _OPTIONS = (
         metavar="N",
         help="How many rules may be deleted. By default 5, and no more than one in five.",
     ),
+    click.option(
+        "--exceptions",
+        is_flag=True,
+        help="Filters become exception lists with their expiry, where Kibana's exceptions say the same.",
+    ),
     click.option("--allow-refused", is_flag=True, help="Rules that the schema cannot say do not make the exit code 1."),
     FORMAT,
 )
@@ -94,6 +101,7 @@ class Asked:
     prune: bool
     deletes: int | None
     allow_refused: bool
+    exceptions: bool
     style: str
 
 
@@ -119,20 +127,30 @@ def deployment(asked: Asked, stop: threading.Event) -> Iterator[tuple[Deployment
         yield found, code
 
 
-def _add_rules(found: Deployment, asked: Asked, kibana: Any) -> int:
+def _add_rules(found: Deployment, asked: Asked, kibana: Kibana) -> int:
     from keytrail.kibana.detection import OWN_TAG, detection_rules
 
     pack = packs(asked.names)
     known = frozenset(rule.id for rule in pack.rules)
-    narrow_pack(pack, asked.filters, asked.site).complain()
+    schema = get_schema(asked.name)
+    parted = Split()
+
+    def spared(filters: Sequence[Filter]) -> Callable[[Filter], bool]:
+        nonlocal parted
+        parted = split(filters, pack.rules, schema)
+        return parted.takes
+
+    narrow_pack(pack, asked.filters, asked.site, spared=spared if asked.exceptions else None).complain()
+    found.notes += [f"the filter {stem} stays in the query: {why}" for stem, why in parted.reasons.items()]
     for error in pack.errors:
         complain(error)
-    made, refused = detection_rules(pack.rules, get_schema(asked.name))
+    made, refused = detection_rules(pack.rules, schema)
     found.refused |= {one.rule.stem: one.error.message if one.error else "" for one in refused}
     # What could not be read is missing here, and is not to be deleted for it.
     whole = (asked.prune or not asked.names) and not pack.errors
     wanted = Wanted(OWN_TAG, [one.body for one in made], known, whole)
-    found.add_rules(kibana, wanted, Choices(asked.drift, asked.adopt, asked.deletes))
+    choices = Choices(asked.drift, asked.adopt, asked.deletes)
+    found.add_rules(kibana, wanted, choices, parted.by_rule if asked.exceptions else None)
     return BAD_INPUT if pack.errors else FINE
 
 
