@@ -172,11 +172,13 @@ class Histories(RuleBasedStateMachine):
         self.stop.clear()
         self._forget()
 
-    @rule(number=IDS, fields=WORK)
-    def somebody_edits_during_an_apply(self, number: int, fields: dict[str, Any]) -> None:
-        self.kibana.fail(
-            "edit", "GET", "/rules", act=lambda kibana: self.somebody_does_their_work(number=number, fields=fields)
-        )
+    @rule(number=IDS, fields=HAND, work=WORK)
+    def somebody_edits_during_an_apply(self, number: int, fields: dict[str, Any], work: dict[str, Any]) -> None:
+        def edit(kibana: Kibana) -> None:
+            self.somebody_edits_what_is_ours(number=number, fields=fields)
+            self.somebody_does_their_work(number=number, fields=work)
+
+        self.kibana.fail("edit", "GET", "/rules", act=edit)
         self._apply()
         self._forget()
 
@@ -184,6 +186,7 @@ class Histories(RuleBasedStateMachine):
         """Faults that nothing met; and the work on rules that were deleted, because the pack dropped them."""
         self.kibana.faults.clear()
         there = {rule["rule_id"].removeprefix(MOVING) for rule in self.kibana.rules.values()}
+        there |= {wanted["rule_id"] for wanted in self.pack.values()}
         for known in (self.work, self.hand):
             for rule_id in known.keys() - there:
                 del known[rule_id]

@@ -31,7 +31,7 @@ def command(name: str, part: str) -> None:
     The mapping is for an index (PUT /INDEX), the template for _index_template. The pipeline of ecs-custom is for
     _ingest/pipeline/logs-aws.cloudtrail@custom and its component template for
     _component_template/logs-aws.cloudtrail@custom, which Elastic's AWS integration uses by itself; documents get the
-    new fields from then on. 'keytrail apply --elasticsearch URL' puts them there, and never over what is the site's own.
+    new fields from then on. 'keytrail apply --elasticsearch URL' puts them there, never over what is the site's own.
     """
     schema = get_schema(name)
     print_json(schema.body if part == "mapping" else index_parts.part(schema, KINDS[part]).body)
