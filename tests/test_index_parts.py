@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -215,3 +216,13 @@ def test_a_pipeline_of_the_sites_own_is_a_conflict_until_it_has_our_processors(
 def test_schema_ecs_has_no_parts_of_its_own() -> None:
     with pytest.raises(UsageError, match="AWS integration's own"):
         parts(get_schema("ecs"))
+
+
+def test_convert_writes_the_parts_as_apply_puts_them(tmp_path: Path) -> None:
+    printed = CliRunner().invoke(main, ["convert", "--target", "index", "--schema", "ecs-custom"])
+    assert json.loads(printed.output) == {part.path: part.body for part in parts(get_schema("ecs-custom"))}
+    result = CliRunner().invoke(main, ["convert", "--target", "index", "--schema", "keytrail", "-o", str(tmp_path)])
+    assert result.exit_code == 0
+    (path,) = tmp_path.iterdir()
+    assert path.name == "_index_template.keytrail-cloudtrail.json"
+    assert CliRunner().invoke(main, ["convert", "log_file_sealed", "--target", "index"]).exit_code == 2

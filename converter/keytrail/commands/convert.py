@@ -22,9 +22,13 @@ from keytrail.commands._common import (
 from keytrail.commands._narrowing import FILTERS, SITE, narrow_pack
 from keytrail.commands._schemas import INDEX, MAPPING_FROM, SCHEMA, chosen
 from keytrail.convert import convert
+from keytrail.errors import UsageError
 from keytrail.files import write_text
+from keytrail.index_parts import parts
 from keytrail.schemas import Schema
 from keytrail.targets import TARGETS
+
+INDEX_PARTS = "index"
 
 
 @click.command(
@@ -34,12 +38,17 @@ from keytrail.targets import TARGETS
         "keytrail convert --schema keytrail -o queries/",
         "keytrail convert trail_key_disabled --target esql",
         "keytrail convert my-rules/ --schema ecs --format json",
+        "keytrail convert --target index --schema ecs-custom",
         "keytrail convert --mapping-from https://localhost:9200 --index logs-aws.cloudtrail-* -o queries/",
     ],
 )
 @click.argument("names", metavar="[RULE|FILE|DIR]...", nargs=-1)
 @click.option(
-    "--target", type=click.Choice(list(TARGETS)), default="query-dsl", show_default=True, help="Query language."
+    "--target",
+    type=click.Choice([*TARGETS, INDEX_PARTS]),
+    default="query-dsl",
+    show_default=True,
+    help="Query language; or index, for the templates and pipelines that the schema needs.",
 )
 @SCHEMA
 @MAPPING_FROM
@@ -72,6 +81,8 @@ def command(
 
     Queries go to standard output or to -o, the verdicts to standard error. A refused rule makes the exit code 1.
     """
+    if target == INDEX_PARTS:
+        finish(_write_parts(names, schema, output))
     pack = packs(names)
     narrow_pack(pack, filters, site).complain()
     made = [convert(rule, schema, target) for rule in pack.rules]
@@ -95,3 +106,16 @@ def command(
     elif made:
         render.show_verdicts(made, render.console(stderr=True))
     finish(BAD_INPUT if pack.errors else FINE, DOES_NOT_HOLD if any(one.query is None for one in made) else FINE)
+
+
+def _write_parts(names: tuple[str, ...], schema: Schema, output: Path | None) -> int:
+    """Print what Elasticsearch is to hold for the schema, by the path of its PUT; or write a file each."""
+    if names:
+        raise UsageError("the parts of an index follow from the schema alone", hint="leave out the rules")
+    made = {part.path: part.body for part in parts(schema)}
+    if output is None:
+        print_json(made)
+    else:
+        for path, body in made.items():
+            write_text(output / f"{path.replace('/', '.')}.json", json.dumps(body, indent=2) + "\n")
+    return FINE

@@ -95,7 +95,7 @@ class Transport:
             ) as answer:
                 text = _read(answer, doing)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
-            raise _Again(_unreached(doing, error)) from error
+            raise _Again(_unreached(doing, error), 0.5) from error
         except httpx.TimeoutException as error:
             raise Uncertain(f"{doing}: no answer within {self._http.timeout.read:g} seconds") from error
         except httpx.TransportError as error:
