@@ -39,6 +39,10 @@ queries: $(VENV)/.demo
 		$(BIN)/keytrail convert --target $${pair%/*} --schema $${pair#*/} --format json -o fixtures/queries/$$pair \
 			2>$(VENV)/verdicts || test $$? = 1 || { cat $(VENV)/verdicts; exit 2; }; \
 	done
+	@for schema in $$($(BIN)/python -c 'from keytrail.schemas import SCHEMAS; print(*SCHEMAS)'); do \
+		$(BIN)/keytrail convert --target kibana --schema $$schema --versions converter/keytrail/kibana/versions.json \
+			-o $(VENV)/rules.ndjson 2>$(VENV)/verdicts || test $$? = 1 || { cat $(VENV)/verdicts; exit 2; }; \
+	done
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

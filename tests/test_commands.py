@@ -195,7 +195,7 @@ def test_since_and_until_bound_the_event_time() -> None:
 
 def test_hunt_json_has_its_documented_shape() -> None:
     shape = json.loads(keytrail("hunt", SAMPLE, "--format", "json").stdout)
-    assert set(shape) == {"hits", "counts", "refused", "read"}
+    assert set(shape) == {"hits", "counts", "refused", "blind", "read"}
     assert set(shape["read"]) >= {"files", "records", "bad"}
     assert {"rule_id", "rule", "level", "event_id", "event_time"} <= set(shape["hits"][0])
     single = [rule for rule in load_rules([packaged("rules")]).rules if "detection" in rule.document]

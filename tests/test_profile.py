@@ -20,8 +20,8 @@ from keytrail.cli import main
 from keytrail.convert import convert
 from keytrail.data import packaged
 from keytrail.errors import ProfileError
-from keytrail.filters import load_filters, needs_profile
-from keytrail.pack import load_rules
+from keytrail.filters import load_filters
+from keytrail.pack import load_rules, needs_profile
 from keytrail.profile import SCHEMA, load_profile, problems
 from keytrail.schemas import get_schema
 from keytrail.site_filters import apply_profile, site_filters

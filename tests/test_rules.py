@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from keytrail import reference
 from keytrail.cases import load_cases, load_events
 from keytrail.data import packaged
-from keytrail.filters import needs_profile
-from keytrail.pack import Rule, load_rules
+from keytrail.kibana.attack import known
+from keytrail.pack import Rule, load_rules, needs_profile
 from sigma.collection import SigmaCollection
 from sigma.data import mitre_attack
 from sigma.plugins import InstalledSigmaPlugins
@@ -40,25 +39,24 @@ CLOUDTRAIL = {
 
 
 def stix() -> dict[str, Any]:
-    """The part of ATT&CK's data that the tag validator reads, for the techniques of attack.yml."""
-    known = yaml.safe_load((Path(__file__).parent / "attack.yml").read_text())
+    """The part of ATT&CK's data that the tag validator reads, made of what Keytrail knows of it."""
     reference_to = "mitre-attack"
     techniques = [
         {
             "type": "attack-pattern",
             "name": name,
             "external_references": [{"source_name": reference_to, "external_id": name}],
-            "kill_chain_phases": [{"kill_chain_name": reference_to, "phase_name": tactic} for tactic in tactics],
+            "kill_chain_phases": [{"kill_chain_name": reference_to, "phase_name": tactic} for tactic in one["tactics"]],
         }
-        for name, tactics in known["techniques"].items()
+        for name, one in known()["techniques"].items()
     ]
     tactics = [
         {
             "type": "x-mitre-tactic",
             "x_mitre_shortname": name,
-            "external_references": [{"source_name": reference_to, "external_id": f"TA{number:04d}"}],
+            "external_references": [{"source_name": reference_to, "external_id": number}],
         }
-        for number, name in enumerate(known["tactics"])
+        for name, (number, _) in known()["tactics"].items()
     ]
     return {"objects": [*techniques, *tactics]}
 

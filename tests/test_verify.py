@@ -147,7 +147,7 @@ def test_rules_whose_events_are_not_there_are_blind(cluster: Cluster) -> None:
         reads = {name: record for name, record in kept.items() if record.get("readOnly")}
         cluster.load(index, ((name, SCHEMAS["keytrail"].document(record)) for name, record in reads.items()))
         found = verify(cluster, index, RULES, CASES, EVENTS)
-    assert of(found, "trail_key_disabled")["blind"] == ["write events of kms.amazonaws.com"]
+    assert of(found, "trail_key_disabled")["blind"] == ["management events that write"]
     assert of(found, "sse_c_write")["blind"] == ["data events of s3.amazonaws.com"]
     assert not found.ok
 
@@ -180,7 +180,7 @@ def test_what_json_holds(indices: Cluster) -> None:
     assert shown["indices"] == ["verify-dynamic"]
     assert shown["tried_on"].startswith("Elasticsearch ")
     assert shown["fields"]["limit"] == 1000
-    assert set(shown["telemetry"]) == {"kms-management"}
+    assert set(shown["telemetry"]) == {"kms-read"}
     assert [rule["rule"] for rule in shown["rules"]] == ["log_file_sealed"]
     assert shown["rules"][0]["fixes"] == []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, NoReturn
 
@@ -18,9 +19,11 @@ from sigma.conditions import (
 from sigma.conversion.base import Backend
 from sigma.conversion.state import ConversionState
 from sigma.correlations import SigmaCorrelationRule
+from sigma.modifiers import SigmaBase64OffsetModifier
 from sigma.processing.pipeline import ProcessingItem, ProcessingPipeline
 from sigma.processing.transformations import FieldFunctionTransformation, SetStateTransformation
 from sigma.rule import SigmaRule
+from sigma.rule.detection import SigmaDetection, SigmaDetectionItem
 from sigma.types import (
     SigmaBool,
     SigmaCIDRExpression,
@@ -34,8 +37,8 @@ from sigma.types import (
 )
 
 from keytrail import correlation_plan
-from keytrail.errors import Refused
-from keytrail.lint import check_detections, check_size, check_values
+from keytrail.errors import Refused, RuleError
+from keytrail.lint import MOST_QUESTIONS, check_detections, named
 from keytrail.resolved import (
     Boolean,
     Cidr,
@@ -99,6 +102,42 @@ def pattern(value: SigmaString, cased: bool = False) -> Pattern:
                 hint="give it one in a processing pipeline, or write it out",
             )
     return Pattern(tuple(parts), cased)
+
+
+def check_size(detections: Mapping[str, SigmaDetection], conditions: Iterable[str]) -> None:
+    """Check how many values a rule's conditions ask for, before they are all written out.
+
+    Raises :class:`Refused` for more than any target takes.
+    """
+    sizes = {name: _size(detection) for name, detection in detections.items()}
+    total = 0
+    for condition in conditions:
+        for name in named(condition, list(detections)):
+            total += sizes.get(name, 0)
+            if total > MOST_QUESTIONS:
+                raise Refused(f"the rule asks for more than {MOST_QUESTIONS:,} values, which no target takes")
+
+
+def _size(part: SigmaDetection | SigmaDetectionItem) -> int:
+    if isinstance(part, SigmaDetection):
+        return sum(map(_size, part.detection_items))
+    return max(1, len(part.value))
+
+
+def check_values(detections: Iterable[SigmaDetection | SigmaDetectionItem]) -> None:
+    """Check the values of a rule's detections.
+
+    Raises :class:`RuleError` for ``base64offset`` of a value with non-ASCII characters, whose length pySigma counts in
+    characters where base64 counts bytes: two of its three patterns are wrong then.
+    """
+    for part in detections:
+        if isinstance(part, SigmaDetection):
+            check_values(part.detection_items)
+        elif SigmaBase64OffsetModifier in part.modifiers and not str(part.original_value).isascii():
+            raise RuleError(
+                f"pySigma encodes the non-ASCII value of {part.field}|base64offset wrongly",
+                hint="write the three encoded forms out, with |contains",
+            )
 
 
 class KeytrailBackend(Backend):

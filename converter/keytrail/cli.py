@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 from importlib import import_module
-from pkgutil import iter_modules
+from pkgutil import get_data, iter_modules
 
 import click
 
@@ -11,7 +12,7 @@ from keytrail import __version__, commands
 
 
 class Commands(click.Group):
-    """A group whose commands are the modules there are; one is imported when it is asked for."""
+    """A group whose commands are the modules there are; one is imported when it is called, and not to be listed."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(module.name for module in iter_modules(commands.__path__) if not module.name.startswith("_"))
@@ -22,6 +23,20 @@ class Commands(click.Group):
         found: click.Command = import_module(f"{commands.__name__}.{cmd_name}").command
         found.name = cmd_name
         return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        names = self.list_commands(ctx)
+        limit = formatter.width - 6 - max(map(len, names))
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary(name, limit)) for name in names])
+
+
+def summary(name: str, limit: int) -> str:
+    """Return the first sentence of a command's help, cut at ``limit`` characters, from its source alone."""
+    source = get_data(commands.__name__, f"{name}.py") or b""
+    functions = [node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)]
+    found = next((ast.get_docstring(node) for node in functions if node.name == "command"), None)
+    return click.Command(name, help=found).get_short_help_str(limit)
 
 
 @click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sigma.exceptions import SigmaError
 
-from keytrail import correlation_plan
-from keytrail.backend import pipeline
+from keytrail import correlation_plan, plain
 from keytrail.errors import KeytrailError, Refused, RuleError, UsageError
-from keytrail.filters import needs_profile, refusal
-from keytrail.pack import Rule
+from keytrail.generators import GENERATORS, generate
+from keytrail.pack import Rule, needs_profile, refusal
 from keytrail.schemas import Schema
-from keytrail.targets import TARGETS
+from keytrail.typed import always
 from keytrail.verdict import Condition, Query
 
 
@@ -49,17 +48,14 @@ class Conversion:
 
 def convert(rule: Rule, schema: Schema, target: str = "query-dsl") -> Conversion:
     """Convert ``rule`` for ``schema`` and ``target``; what goes wrong is in the result, named, with file and line."""
-    made = TARGETS.get(target)
-    if made is None:
-        raise UsageError(f"there is no target {target!r}", hint=f"one of: {', '.join(TARGETS)}")
+    if target not in GENERATORS:
+        raise UsageError(f"there is no target {target!r}", hint=f"one of: {', '.join(GENERATORS)}")
     if needs_profile(rule):
         return Conversion(rule, schema, None, refusal(rule))
     if rule.kind == "correlation":
         return _correlation(rule, schema, target)
-    backend = made(pipeline(schema))
-    queries: list[Query] = []
     try:
-        backend.convert(rule.collection(), callback=lambda *found: queries.append(found[-1]))
+        return Conversion(rule, schema, _query(rule, schema, target))
     except KeytrailError as error:
         return Conversion(rule, schema, None, _placed(error, rule, schema))
     except SigmaError as error:
@@ -67,9 +63,27 @@ def convert(rule: Rule, schema: Schema, target: str = "query-dsl") -> Conversion
     except (TypeError, AttributeError, LookupError, NotImplementedError) as error:
         problem = RuleError(f"pySigma cannot convert the rule ({error})", path=rule.path, line=rule.line)
         return Conversion(rule, schema, None, problem)
+
+
+def _query(rule: Rule, schema: Schema, target: str) -> Query:
+    """The query of a rule about single events, by way of pySigma where the rule is not plain."""
+    node = None if rule.plain is None else plain.resolve(rule.plain, schema)
+    if node is None:
+        return _by_pysigma(rule, schema, target)
+    made = generate(target, node, schema)
+    return replace(made, conditions=(*made.conditions, *always(schema)))
+
+
+def _by_pysigma(rule: Rule, schema: Schema, target: str) -> Query:
+    from keytrail.backend import pipeline  # half a second, which most rules do not need
+    from keytrail.targets import TARGETS
+
+    queries: list[Query] = []
+    backend = TARGETS[target](pipeline(schema))
+    backend.convert(rule.collection(), callback=lambda *found: queries.append(found[-1]))
     if not queries:
-        return Conversion(rule, schema, None, RuleError("there is no rule to convert", path=rule.path, line=rule.line))
-    return Conversion(rule, schema, queries[0])
+        raise RuleError("there is no rule to convert")
+    return queries[0]
 
 
 def _correlation(rule: Rule, schema: Schema, target: str) -> Conversion:

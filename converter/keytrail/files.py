@@ -1,10 +1,13 @@
-"""Writing files whole or not at all."""
+"""Writing files whole or not at all, and JSON as people read it."""
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from pathlib import Path
+
+import orjson
 
 from keytrail.errors import UsageError
 
@@ -26,3 +29,12 @@ def write_text(path: Path, content: str) -> None:
         if temporary is not None and os.path.exists(temporary):
             os.unlink(temporary)
         raise UsageError(f"cannot be written: {error.strerror}", path=path) from error
+
+
+def json_text(value: object, *, ascii_only: bool = False) -> str:
+    """Return ``value`` as JSON with two spaces a level; ``ascii_only`` escapes all else, control characters with it."""
+    try:
+        text = orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()
+    except TypeError:  # numbers beyond 64 bits
+        return json.dumps(value, indent=2, ensure_ascii=ascii_only)
+    return json.dumps(value, indent=2) if ascii_only and not text.isascii() else text

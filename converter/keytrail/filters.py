@@ -18,12 +18,11 @@ from typing import Any
 from uuid import UUID
 
 from sigma.exceptions import SigmaError
-from sigma.filters import SigmaFilter
 
 from keytrail import conditions, reference
-from keytrail.errors import FilterError, KeytrailError, NeedsProfile, RuleError
+from keytrail.errors import FilterError, KeytrailError, RuleError
 from keytrail.lint import check_detections, selected
-from keytrail.pack import Rule, read_documents, rewired
+from keytrail.pack import Rule, is_template, read_documents, rewired
 
 RESERVED = frozenset({"rules", "condition"})
 EVERY = "any"
@@ -51,7 +50,7 @@ class Filter:
     @property
     def template(self) -> bool:
         """Whether its values are placeholders, which a site profile fills."""
-        return _is_template(self.rule)
+        return is_template(self.rule)
 
     @property
     def stem(self) -> str:
@@ -141,6 +140,8 @@ def read_filter(document: Rule) -> Filter:
         raise _error(
             document, "filter", "the filter does not say for which rules it is", "rules: a list of ids, or any"
         )
+    from sigma.filters import SigmaFilter  # half a second, where there are no filters
+
     selections = {str(name): value for name, value in given.items() if name not in RESERVED}
     try:
         SigmaFilter.from_dict({key: value for key, value in document.document.items() if key != "keytrail"})
@@ -210,11 +211,6 @@ def _check_condition(condition: str, selections: Mapping[str, Any]) -> None:
     unused = [name for name in names if name not in used]
     if unused:
         raise FilterError(f"the condition does not use the selection {unused[0]!r}", hint="name it or take it out")
-
-
-def _is_template(document: Rule) -> bool:
-    said = document.document.get("keytrail")
-    return isinstance(said, Mapping) and said.get("needs") == "profile"
 
 
 def _check_unknown(made: Filter) -> None:
@@ -334,16 +330,6 @@ def _renamed(condition: str, prefix: str) -> str:
         assert made is not None
         tree = made
     return conditions.render(tree)
-
-
-def needs_profile(rule: Rule) -> bool:
-    """Tell whether a rule means nothing without a site profile, and has had none."""
-    return rule.site is None and _is_template(rule)
-
-
-def refusal(rule: Rule) -> NeedsProfile:
-    """Return what is said of a rule that lacks its profile."""
-    return NeedsProfile("needs a profile", path=rule.path, line=rule.line, hint="name the site's with --site FILE")
 
 
 def expired(filters: Iterable[Filter], day: date | None = None) -> list[FilterError]:

@@ -17,6 +17,7 @@ from keytrail.errors import NeedsProfile, Refused, UsageError
 from keytrail.pack import LEVELS, Rule
 from keytrail.records import Reader
 from keytrail.schemas import Schema
+from keytrail.telemetry import Tally
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,8 @@ class Hunt:
     counts: Counter[str] = field(default_factory=Counter)
     refused: dict[str, str] = field(default_factory=dict)
     searched: int = 0
+    tally: Tally = field(default_factory=Tally)
+    rules: Sequence[Rule] = ()
     _ready: list[_Ready] = field(default_factory=list)
     _collectors: list[Collector] = field(default_factory=list)
 
@@ -124,8 +127,8 @@ class Hunt:
 
         Parameters: ``known`` leads from a correlation's id to the groups that are expected to have events.
         """
-        hunt = cls(schema)
         listed = list(rules)
+        hunt = cls(schema, rules=listed)
         for rule in listed:
             if rule.kind == "rule" and hunt._compiled(rule) is not None:
                 hunt.counts[rule.id] = 0
@@ -175,6 +178,7 @@ class Hunt:
             if record not in window:
                 continue
             self.searched += 1
+            self.tally.take(record)
             document = self.schema.document(record)
             for ready in self._ready:
                 if ready.matches(document):
@@ -195,6 +199,11 @@ class Hunt:
             for hit in collector.hits(max(since, span.first), min(until, span.last)):
                 self.counts[hit.rule.id] += 1
                 yield hit
+
+    @property
+    def blind(self) -> dict[str, str]:
+        """What was not in the logs, for each rule that could not see anything without it."""
+        return self.tally.blind(rule for rule in self.rules if rule.id not in self.refused)
 
     def matching(self, record: Mapping[str, Any]) -> Iterator[Rule]:
         """Yield the rules that match one record; a correlation is about more than one."""

@@ -7,10 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 
-from sigma.modifiers import SigmaBase64OffsetModifier
-from sigma.rule.detection import SigmaDetection, SigmaDetectionItem
-
-from keytrail.errors import Refused, RuleError
+from keytrail.errors import RuleError
 
 KEYWORDS = frozenset({"and", "or", "not", "of", "1", "any", "all", "them"})
 DEEPEST = 50
@@ -113,42 +110,6 @@ def _check_modifiers(key: str, values: Sequence[object]) -> None:
             raise RuleError(f"{most} dashes in a value of {key}; {MOST_DASHES} are taken", hint=hint, field=field)
 
 
-def check_size(detections: Mapping[str, SigmaDetection], conditions: Iterable[str]) -> None:
-    """Check how many values a rule's conditions ask for, before they are all written out.
-
-    Raises :class:`Refused` for more than any target takes.
-    """
-    sizes = {name: _size(detection) for name, detection in detections.items()}
-    total = 0
-    for condition in conditions:
-        for name in _names(_tokens(condition), list(detections)):
-            total += sizes.get(name, 0)
-            if total > MOST_QUESTIONS:
-                raise Refused(f"the rule asks for more than {MOST_QUESTIONS:,} values, which no target takes")
-
-
-def _size(part: SigmaDetection | SigmaDetectionItem) -> int:
-    if isinstance(part, SigmaDetection):
-        return sum(map(_size, part.detection_items))
-    return max(1, len(part.value))
-
-
-def check_values(detections: Iterable[SigmaDetection | SigmaDetectionItem]) -> None:
-    """Check the values of a rule's detections.
-
-    Raises :class:`RuleError` for ``base64offset`` of a value with non-ASCII characters, whose length pySigma counts in
-    characters where base64 counts bytes: two of its three patterns are wrong then.
-    """
-    for part in detections:
-        if isinstance(part, SigmaDetection):
-            check_values(part.detection_items)
-        elif SigmaBase64OffsetModifier in part.modifiers and not str(part.original_value).isascii():
-            raise RuleError(
-                f"pySigma encodes the non-ASCII value of {part.field}|base64offset wrongly",
-                hint="write the three encoded forms out, with |contains",
-            )
-
-
 def _tokens(condition: str) -> list[str]:
     return re.findall(r"[()]|[^\s()]+", condition)
 
@@ -171,6 +132,14 @@ def _check_depth(tokens: Sequence[str]) -> None:
             )
         if token not in ("not", "("):
             pending = 0
+
+
+def named(condition: str, defined: Sequence[str]) -> Iterator[str]:
+    """Yield the names in a condition, those that its selectors select among them.
+
+    Raises :class:`RuleError` for a selector that selects nothing.
+    """
+    yield from _names(_tokens(condition), defined)
 
 
 def _names(tokens: Sequence[str], defined: Sequence[str]) -> Iterator[str]:

@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import re
-import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
-from sigma.collection import SigmaCollection
 from sigma.exceptions import SigmaError
-from sigma.rule import SigmaRule
 
-from keytrail import correlation_yaml
+from keytrail import correlation_yaml, plain
 from keytrail.correlation import Correlation
-from keytrail.errors import KeytrailError, RuleError
-from keytrail.lint import check_detections, check_document, check_size
+from keytrail.errors import KeytrailError, NeedsProfile, RuleError
+from keytrail.lint import check_detections, check_document
+from keytrail.yamlload import documents
+
+if TYPE_CHECKING:
+    from sigma.collection import SigmaCollection
 
 LARGEST = 1_000_000
-MOST_DEPTH = 60
-MOST_PARTS = 50_000  # names and values in a file; PyYAML takes a second for so many
+MOST_PARTS = 50_000  # names and values in a file
 LEVELS = ("informational", "low", "medium", "high", "critical")
 
 
@@ -73,11 +73,18 @@ class Rule:
         level = self.document.get("level")
         return level if level in LEVELS else "medium"
 
+    @cached_property
+    def plain(self) -> plain.Plain | None:
+        """The rule's logic, where it can be read without pySigma."""
+        return plain.read(self.document)
+
     def collection(self) -> SigmaCollection:
         """Return the rule parsed by pySigma, afresh each time: pipelines change rule objects in place.
 
         The rules that a correlation names are in it as well, before the correlation.
         """
+        from sigma.collection import SigmaCollection  # half a second, which most rules do not need
+
         bases = {base.id: dict(base.document) for base in self.references.values()}
         with warnings.catch_warnings():
             # pySigma compiles expressions with Python's re, whose doubts about [[ or && are none of RE2's.
@@ -124,6 +131,22 @@ def load_rules(paths: Iterable[Path]) -> Pack:
     _check_unique(pack)
     _link(pack)
     return pack
+
+
+def is_template(document: Rule) -> bool:
+    """Tell whether a rule or a filter means nothing without a site profile."""
+    said = document.document.get("keytrail")
+    return isinstance(said, Mapping) and said.get("needs") == "profile"
+
+
+def needs_profile(rule: Rule) -> bool:
+    """Tell whether a rule means nothing without a site profile, and has had none."""
+    return rule.site is None and is_template(rule)
+
+
+def refusal(rule: Rule) -> NeedsProfile:
+    """Return what is said of a rule that lacks its profile."""
+    return NeedsProfile("needs a profile", path=rule.path, line=rule.line, hint="name the site's with --site FILE")
 
 
 def rewired(rules: Sequence[Rule], change: Callable[[Sequence[Rule]], Sequence[Rule]]) -> list[Rule]:
@@ -220,12 +243,7 @@ def _read(path: Path) -> list[Rule]:
         raise RuleError(f"larger than {LARGEST:,} bytes: no Sigma rule", path=path)
     try:
         text = path.read_text(encoding="utf-8")
-        loader = _RuleLoader(text)
-        found = []
-        while loader.check_node():
-            node: yaml.Node = loader.get_node()  # type: ignore[assignment]
-            document = loader.construct_document(node)
-            found.append(_checked(path, document, text, node.start_mark.line + 1))
+        found = [_checked(path, document, text, line) for document, line in documents(text, MOST_PARTS)]
     except UnicodeDecodeError as error:
         raise RuleError(f"not UTF-8: {error.reason} at byte {error.start}", path=path) from error
     except yaml.YAMLError as error:
@@ -258,9 +276,8 @@ def _checked(path: Path, document: object, text: str, line: int) -> Rule:
         listed = conditions if isinstance(conditions, list) else [conditions]
         check_document(detection)
         check_detections([str(name) for name in detection if name != "condition"], map(str, listed))
-        for parsed in rule.collection().rules:
-            if isinstance(parsed, SigmaRule):
-                check_size(parsed.detection.detections, parsed.detection.condition)
+        if rule.plain is None:
+            _check_parsed(rule)
     except KeytrailError as error:
         error.path, error.line = str(path), rule.line_of(error.field or "condition")
         raise
@@ -271,6 +288,17 @@ def _checked(path: Path, document: object, text: str, line: int) -> Rule:
     except (AttributeError, TypeError, KeyError, RecursionError) as error:
         raise RuleError(f"not a Sigma rule ({error})", path=path, line=line) from error
     return rule
+
+
+def _check_parsed(rule: Rule) -> None:
+    """What pySigma makes of a rule, and how much of it."""
+    from sigma.rule import SigmaRule
+
+    from keytrail.backend import check_size
+
+    for parsed in rule.collection().rules:
+        if isinstance(parsed, SigmaRule):
+            check_size(parsed.detection.detections, parsed.detection.condition)
 
 
 def _refuse_action(rule: Rule) -> Rule:
@@ -296,67 +324,9 @@ def _checked_correlation(rule: Rule) -> Rule:
     return rule
 
 
-_SURROGATE = re.compile("[\ud800-\udfff]")
-
-
 # Documents that are no rules about single events, and who checks them.
 _OTHERS: dict[str, Callable[[Rule], Rule]] = {
     "action": _refuse_action,
     "filter": _checked_filter,
     "correlation": _checked_correlation,
 }
-
-# How a value must be written that YAML 1.1 takes for no string: 012345670123 is no account number to it, 12:30 is 750.
-_LOOKS = {
-    "bool": re.compile(r"true|false|True|False"),
-    "int": re.compile(r"-?(0|[1-9][0-9]*)"),
-    "float": re.compile(r"-?(0|[1-9][0-9]*)\.[0-9]+([eE][-+]?[0-9]+)?"),
-}
-
-
-class PlainLoader(yaml.SafeLoader):
-    """Safe YAML without what a rule has no use for and an attacker has: aliases, endless nesting, doubled keys."""
-
-    depth = 0
-    parts = 0
-    most_parts = sys.maxsize
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        event = self.peek_event()  # type: ignore[no-untyped-call]
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.MarkedYAMLError(problem="YAML aliases are not taken in a rule", problem_mark=event.start_mark)
-        self.depth += 1
-        self.parts += 1
-        if self.parts > self.most_parts:
-            raise yaml.MarkedYAMLError(problem=f"more than {self.most_parts:,} parts", problem_mark=event.start_mark)
-        if self.depth > MOST_DEPTH:
-            raise yaml.MarkedYAMLError(problem=f"nested more than {MOST_DEPTH} deep", problem_mark=event.start_mark)
-        node = super().compose_node(parent, index)
-        self.depth -= 1
-        if isinstance(node, yaml.MappingNode):
-            self._check_keys(node)
-        elif isinstance(node, yaml.ScalarNode) and _SURROGATE.search(node.value):
-            problem = "half a character, an escaped surrogate; write the character itself"
-            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
-        elif isinstance(node, yaml.ScalarNode) and node.style is None:
-            looks = _LOOKS.get(node.tag.rpartition(":")[2])
-            if looks is not None and not looks.fullmatch(node.value):
-                problem = f"YAML 1.1 reads {node.value} as another value; put it in quotes"
-                raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
-        return node
-
-    @staticmethod
-    def _check_keys(node: yaml.MappingNode) -> None:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            name = key.value if isinstance(key, yaml.ScalarNode) else None
-            if name in seen:
-                raise yaml.MarkedYAMLError(problem=f"the key {name!r} stands twice", problem_mark=key.start_mark)
-            if name is not None:
-                seen.add(name)
-
-
-class _RuleLoader(PlainLoader):
-    """The same for files of rules, which are short."""
-
-    most_parts = MOST_PARTS

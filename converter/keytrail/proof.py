@@ -97,7 +97,8 @@ class Failure:
 class Report:
     """What the proof found. ``checks`` counts by (schema, engine); ``outside`` the checks whose condition is false.
 
-    ``waiting`` are the rules that need a site profile and had none.
+    ``waiting`` are the rules that need a site profile and had none; ``blind`` leads from a rule's id to what it needs
+    and the events lack.
     """
 
     conversions: list[Conversion] = field(default_factory=list)
@@ -106,6 +107,7 @@ class Report:
     outside: Counter[tuple[str, str]] = field(default_factory=Counter)
     failures: list[Failure] = field(default_factory=list)
     waiting: list[str] = field(default_factory=list)
+    blind: dict[str, str] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -124,6 +126,7 @@ class Report:
             "verdicts": [made.as_dict() for made in self.conversions],
             "failures": [failure.as_dict() for failure in self.failures],
             "needs_profile": self.waiting,
+            "blind": self.blind,
         }
 
 

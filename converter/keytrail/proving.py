@@ -10,9 +10,9 @@ from typing import Any
 from keytrail.cases import Case, Equivalent
 from keytrail.correlation_proof import prove_correlations
 from keytrail.errors import KeytrailError
-from keytrail.filters import narrow, needs_profile
+from keytrail.filters import narrow
 from keytrail.mutate import Subject, View
-from keytrail.pack import Rule
+from keytrail.pack import Rule, needs_profile
 from keytrail.profile import Profile, load_profile
 from keytrail.proof import Engine, Failure, Report, prove
 from keytrail.schemas import Schema

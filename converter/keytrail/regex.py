@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Union
 
 from keytrail import automaton
@@ -49,6 +50,7 @@ class _Group:
 _Item = Union[_Piece, _Edge, _Group]
 
 
+@lru_cache(maxsize=4096)
 def to_lucene(regex: Regex, excluded: str = "") -> str:
     """Return the Lucene expression that matches a whole value just when ``regex`` is found in it.
 

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from keytrail.convert import Conversion
-from keytrail.correlation_hunt import CorrelationHit
-from keytrail.explain import Explanation
-from keytrail.filters import needs_profile
-from keytrail.hunt import AnyHit
-from keytrail.pack import LEVELS, Rule
-from keytrail.proof import Report
+from keytrail.pack import LEVELS, Rule, needs_profile
+
+if TYPE_CHECKING:
+    from keytrail.convert import Conversion
+    from keytrail.explain import Explanation
+    from keytrail.hunt import AnyHit
+    from keytrail.proof import Report
 
 _COLOURS = {
     "critical": "bold red",
@@ -143,6 +144,8 @@ def hits_table(hits: Sequence[AnyHit]) -> Table:
 
 def _hit_row(hit: AnyHit) -> tuple[object, ...]:
     fields = hit.as_dict()
+    from keytrail.correlation_hunt import CorrelationHit
+
     if isinstance(hit, CorrelationHit):
         what = f"{hit.episode.events:,} events until {fields['to']}"
         return fields["from"], fields["rule"], what, ", ".join(hit.episode.group) or None, None

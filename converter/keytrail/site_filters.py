@@ -1,9 +1,10 @@
 """What a site profile becomes: Sigma filters, which narrow rules to the site's own (scope) and allow its own (lists).
 
 A rule says what it takes, in its attribute ``keytrail``: ``scope:``, one of ``key``, ``trail`` and ``bucket``; and
-``allow:``, some of ``readers``, ``reader_accounts``, ``administrators``, ``accounts``, ``own_key``, ``own_bucket`` and
-``paired``. Scope is conservative: an event is taken out only where it tells what it is about, in a form that its author
-did not choose where there is one, and that is none of the site's. What an event does not tell is kept.
+``allow:``, some of ``readers``, ``reader_accounts``, ``administrators``, ``accounts``, ``own_trail``, ``own_key``,
+``own_bucket`` and ``paired``. Scope is conservative: an event is taken out only where it tells what it is about, in a
+form that its author did not choose where there is one, and that is none of the site's. What an event does not tell is
+kept.
 """
 
 from __future__ import annotations
@@ -166,16 +167,18 @@ def _key_scope(profile: Profile) -> tuple[Selections, str]:
 
 
 def _trail_scope(profile: Profile) -> tuple[Selections, str]:
+    """By the ARN in the response, which AWS writes; by the request where there is none: regions share trails' names."""
     named = list(dict.fromkeys(name for trail in profile.trails for name in (trail.name, trail.arn)))
     arns = list(dict.fromkeys(trail.arn for trail in profile.trails))
+    own: list[Selections] = [
+        {"requestParameters.name": named, "responseElements.trailARN": None},
+        {"requestParameters.trailName": named, "responseElements.trailARN": None},
+        {"responseElements.trailARN": arns},
+        {f"{_CONTEXT}.aws:cloudtrail:arn": arns},
+    ]
     told = ("requestParameters.name", "requestParameters.trailName", f"{_CONTEXT}.aws:cloudtrail:arn")
     return {
-        "own_trail": [
-            {"requestParameters.name": named},
-            {"requestParameters.trailName": named},
-            {"responseElements.trailARN": arns},
-            {f"{_CONTEXT}.aws:cloudtrail:arn": arns},
-        ],
+        "own_trail": own,
         "told": [{f"{field}|exists": True} for field in told],
     }, "own_trail or not told"
 
@@ -211,8 +214,9 @@ def _lists(profile: Profile) -> Iterator[Made]:
         yield "allow", "accounts", "Site accounts", own, {"own_account": selection}, "not own_account", line
     trails = profile.trails
     settings = {
+        "own_trail": [{"responseElements.trailARN|cased": list(dict.fromkeys(trail.arn for trail in trails))}],
         "own_key": [
-            {**_answer(trail), "responseElements.kmsKeyId": [key.arn for key in trail.keys]} for trail in trails
+            {**_answer(trail), "responseElements.kmsKeyId|cased": [key.arn for key in trail.keys]} for trail in trails
         ],
         "own_bucket": [{**_answer(trail), **_place(trail)} for trail in trails],
         "paired": [pair for trail in trails for pair in _pairs(trail)],
@@ -222,19 +226,23 @@ def _lists(profile: Profile) -> Iterator[Made]:
 
 
 def _answer(trail: Trail) -> Selections:
-    return {"responseElements.trailARN": trail.arn}
+    """AWS writes it, in the one spelling that there is; of one spelling alone every index can say that it is not so."""
+    return {"responseElements.trailARN|cased": trail.arn}
 
 
 def _place(trail: Trail) -> Selections:
-    return {"responseElements.s3BucketName": trail.bucket, "responseElements.s3KeyPrefix": trail.prefix or None}
+    prefix: Selections = {
+        "responseElements.s3KeyPrefix|cased" if trail.prefix else "responseElements.s3KeyPrefix": trail.prefix or None
+    }
+    return {"responseElements.s3BucketName|cased": trail.bucket, **prefix}
 
 
 def _pairs(trail: Trail) -> Iterator[Selections]:
     """The contexts of the trail's own objects, under its own keys; a key that is not told disagrees with none."""
-    for place in ({"aws:s3:arn|startswith": trail.folder_arn}, {"aws:s3:arn": trail.bucket_arn}):
-        context: Selections = {"aws:cloudtrail:arn": trail.arn, **place}
+    for place in ({"aws:s3:arn|startswith|cased": trail.folder_arn}, {"aws:s3:arn|cased": trail.bucket_arn}):
+        context: Selections = {"aws:cloudtrail:arn|cased": trail.arn, **place}
         named = {f"{_CONTEXT}.{name}": value for name, value in context.items()}
-        yield {**named, "resources.ARN": [key.arn for key in trail.keys]}
+        yield {**named, "resources.ARN|cased": [key.arn for key in trail.keys]}
         yield {**named, "resources.ARN": None}
 
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from sigma.correlations import SigmaCorrelationRule
 from sigma.rule import SigmaRule
 
-from keytrail import correlation_plan, correlation_yaml, esql, lucene, query_dsl
+from keytrail import correlation_plan, correlation_yaml
 from keytrail.backend import STATE, KeytrailBackend
 from keytrail.errors import Refused
+from keytrail.generators import generate
+from keytrail.pack import Rule
 from keytrail.resolved import Node
 from keytrail.schemas import Schema
 from keytrail.verdict import Query
@@ -24,10 +29,36 @@ class QueryDslBackend(KeytrailBackend):
     formats = {
         "default": "search bodies, one a rule",
         "verdict": "the search body with its verdict and the conditions under which it is exact",
+        "kibana": "detection rules that Kibana imports, one a line",
     }
 
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._read: dict[int, Rule] = {}
+
     def generate(self, node: Node, schema: Schema) -> Query:
-        return query_dsl.generate(node, schema)
+        return generate("query-dsl", node, schema)
+
+    def convert_rule(self, rule: SigmaRule, output_format: str | None = None, callback: Any = None) -> list[Any]:
+        """Return the query of a rule; in the format ``kibana``, the detection rule of which it is a part."""
+        # The pipeline is about to change the names of its fields in place.
+        self._read[id(rule)] = _rule(rule)
+        found = super().convert_rule(rule, output_format, callback)
+        return self._as_kibana(rule, output_format) or found
+
+    def _as_kibana(self, rule: SigmaRule | SigmaCorrelationRule, output_format: str | None) -> list[Any]:
+        if output_format != "kibana":
+            return []
+        from keytrail.kibana.detection import Options, detection_rule
+        from keytrail.kibana.versions import read_versions
+
+        schema: Schema = self.last_processing_pipeline.state[STATE]
+        made = detection_rule(self._read[id(rule)], schema, Options(versions=read_versions(None, schema)))
+        return [made.body]
+
+    def finalize_output_kibana(self, bodies: list[Any]) -> str:
+        """Return the lines of a file that Kibana imports."""
+        return "\n".join(map(json.dumps, bodies))
 
     def convert_correlation_rule(
         self,
@@ -50,7 +81,16 @@ class QueryDslBackend(KeytrailBackend):
         plan = correlation_plan.plan(found, queries, schema)
         result = plan if callback is None else callback(rule, output_format, 0, rule, plan)
         rule.set_conversion_result([] if result is None else [result])
-        return rule.get_conversion_result()
+        self._read[id(rule)] = replace(
+            _rule(rule), references={one.reference: self._read[id(one.rule)] for one in rule.referenced_rules}
+        )
+        return self._as_kibana(rule, output_format) or rule.get_conversion_result()
+
+
+def _rule(rule: SigmaRule | SigmaCorrelationRule) -> Rule:
+    """A rule of pySigma's as Keytrail reads it."""
+    path = rule.source.path if rule.source is not None else f"{rule.title}.yml"
+    return Rule(Path(path), rule.to_dict(), "")
 
 
 class KeytrailLuceneBackend(KeytrailBackend):
@@ -64,7 +104,7 @@ class KeytrailLuceneBackend(KeytrailBackend):
     }
 
     def generate(self, node: Node, schema: Schema) -> Query:
-        return lucene.generate(node, schema)
+        return generate("lucene", node, schema)
 
 
 class KeytrailEsqlBackend(KeytrailBackend):
@@ -78,7 +118,7 @@ class KeytrailEsqlBackend(KeytrailBackend):
     }
 
     def generate(self, node: Node, schema: Schema) -> Query:
-        return esql.generate(node, schema)
+        return generate("esql", node, schema)
 
 
 TARGETS: Mapping[str, type[KeytrailBackend]] = {

@@ -1,36 +1,37 @@
-"""What has to be in the logs for a rule to see anything: the vocabulary of ``keytrail.telemetry``, asked of an index.
+"""What has to be in the logs for a rule to see anything: the vocabulary of ``keytrail.telemetry``, asked of logs.
 
-The words are those of ``rules/README.md``. Each is a few kinds of events, as Sigma selections, so that any schema can
-be asked for them; a rule one of whose kinds has no event at all is blind.
+The words are those of ``rules/README.md``. Each is a few kinds of events, as Sigma selections, so that an index of any
+schema can be asked for them, or records that are read one by one; a rule one of whose kinds has no event is blind.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Union
 
 from keytrail.convert import convert
 from keytrail.errors import KeytrailError, UnmappedField
 from keytrail.pack import Rule
 from keytrail.schemas import Schema
 
-KMS, TRAIL, S3 = ({"eventSource": f"{service}.amazonaws.com"} for service in ("kms", "cloudtrail", "s3"))
+KMS, S3 = ({"eventSource": f"{service}.amazonaws.com"} for service in ("kms", "s3"))
 Selection = Mapping[str, Any]
+# Whether changes are recorded at all: one service may see none for weeks.
+WRITE: dict[str, Sequence[Selection]] = {
+    "management events that write": (
+        {"readOnly": False, "managementEvent": True},
+        {"readOnly": False, "eventCategory": "Management"},
+    )
+}
 # Words, and what each needs: a kind of events, as selections any of which finds them.
 NEEDS: dict[str, dict[str, Sequence[Selection]]] = {
-    "kms-management": {
-        "read events of kms.amazonaws.com": ({**KMS, "readOnly": True},),
-        "write events of kms.amazonaws.com": ({**KMS, "readOnly": False},),
-    },
-    "cloudtrail-management": {"write events of cloudtrail.amazonaws.com": ({**TRAIL, "readOnly": False},)},
-    "s3-management": {
-        "write events of s3.amazonaws.com that are management events": (
-            {**S3, "readOnly": False, "managementEvent": True},
-            {**S3, "readOnly": False, "eventCategory": "Management"},
-        )
-    },
+    "kms-management": {"events of kms.amazonaws.com": (KMS,), **WRITE},
+    "kms-read": {"read events of kms.amazonaws.com": ({**KMS, "readOnly": True},)},
+    "cloudtrail-management": WRITE,
+    "s3-management": WRITE,
     "s3-data": {
         "data events of s3.amazonaws.com": ({**S3, "managementEvent": False}, {**S3, "eventCategory": "Data"}),
     },
@@ -66,6 +67,61 @@ def survey(rules: Sequence[Rule], schema: Schema, count: Count) -> dict[str, tup
 def blind(rule: Rule, found: Mapping[str, Sequence[Kind]]) -> list[str]:
     """Return the kinds of events that the rule needs and the index lacks."""
     return [kind.name for word in words(rule) for kind in found.get(word, ()) if kind.events == 0]
+
+
+_ASKED = ("eventSource", "readOnly", "managementEvent", "eventCategory")
+Shape = tuple[Union[str, None], ...]
+
+
+@dataclass
+class Tally:
+    """The kinds of events among records that are read one by one."""
+
+    shapes: Counter[Shape] = field(default_factory=Counter)
+
+    def take(self, record: Mapping[str, Any]) -> None:
+        """Count a record."""
+        self.shapes[tuple([_word(record.get(name)) for name in _ASKED])] += 1
+
+    def blind(self, rules: Iterable[Rule]) -> dict[str, str]:
+        """Return, by its id, what each rule needs and the records lack: nothing, where there is no record at all."""
+        missing = {word: [name for name in NEEDS.get(word, ()) if self._lacks(NEEDS[word][name])] for word in NEEDS}
+        found = {}
+        for rule in rules if self.shapes else ():
+            lacking = dict.fromkeys(name for word in words(rule) for name in missing.get(word, ()))
+            if lacking:
+                found[rule.id] = f"there are no {' and no '.join(lacking)} among the events"
+        return found
+
+    def _lacks(self, selections: Sequence[Selection]) -> bool:
+        """No record is of the kind, or could be: an old one does not say whether it is about a change."""
+        wanted = [{_ASKED.index(name): _word(value) for name, value in one.items()} for one in selections]
+        return not any(
+            all(shape[place] in (value, None) for place, value in one.items())
+            for one in wanted
+            for shape in self.shapes
+        )
+
+
+def blind_on(records: Iterable[Mapping[str, Any]], rules: Iterable[Rule]) -> dict[str, str]:
+    """Return, by its id, what each rule needs and ``records`` lack."""
+    tally = Tally()
+    for record in records:
+        tally.take(record)
+    return tally.blind(rules)
+
+
+def blind_lines(rules: Sequence[Rule], blind: Mapping[str, str]) -> list[str]:
+    """Return what is missing, a line each, with the rules that are blind without it."""
+    stems: dict[str, list[str]] = {}
+    for rule in rules:
+        if rule.id in blind:
+            stems.setdefault(blind[rule.id], []).append(rule.stem)
+    return [f"blind, because {why}: {', '.join(names)}" for why, names in stems.items()]
+
+
+def _word(value: object) -> str | None:
+    return None if value is None else str(value).lower()
 
 
 def _kinds(word: str, schema: Schema, count: Count) -> list[Kind]:

@@ -15,8 +15,8 @@ from typing import Any
 
 import yaml
 
-from keytrail.pack import PlainLoader
 from keytrail.patch import nearest
+from keytrail.yamlload import PlainLoader
 
 Where = tuple[object, ...]
 Schema = Mapping[str, Any]

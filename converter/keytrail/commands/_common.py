@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
-from keytrail import render
 from keytrail.data import packaged
-from keytrail.errors import KeytrailError, UsageError
+from keytrail.errors import KeytrailError, RuleError, UsageError
+from keytrail.files import json_text
 from keytrail.pack import Pack, load_rules
-from keytrail.proof import Report
+
+if TYPE_CHECKING:
+    from keytrail.proof import Report
 
 FINE, DOES_NOT_HOLD, BAD_INPUT = 0, 1, 2
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -68,7 +69,7 @@ def packs(names: Sequence[str], folder: Path | None = None) -> Pack:
     stems = [name for name in names if Path(name) not in paths]
     found = load_rules(paths) if paths else Pack()
     if stems or not names:
-        whole = load_rules([home])
+        whole = _alone(stems, home) or load_rules([home])
         unknown = [stem for stem in stems if not any(stem in (rule.stem, rule.id) for rule in whole.rules)]
         if unknown:
             raise UsageError(
@@ -80,6 +81,18 @@ def packs(names: Sequence[str], folder: Path | None = None) -> Pack:
     return found
 
 
+def _alone(stems: Sequence[str], home: Path) -> Pack | None:
+    """The rules of these files alone, where each stem is a file's and none is about other rules."""
+    files = {path.stem: path for path in sorted(home.rglob("*.yml"))}
+    if not stems or not all(stem in files for stem in stems):
+        return None
+    try:
+        found = load_rules([files[stem] for stem in stems])
+    except RuleError:
+        return None
+    return None if found.errors or any(rule.kind == "correlation" for rule in found.rules) else found
+
+
 def finish(*codes: int) -> NoReturn:
     """End with the most serious of the exit codes."""
     sys.exit(max(codes, default=FINE))
@@ -87,7 +100,7 @@ def finish(*codes: int) -> NoReturn:
 
 def print_json(value: object) -> None:
     """Print ``value`` as JSON, in ASCII: a log's control characters do not reach the terminal."""
-    click.echo(json.dumps(value, indent=2))
+    click.echo(json_text(value, ascii_only=True))
 
 
 FORMAT = click.option(
@@ -97,6 +110,8 @@ FORMAT = click.option(
 
 def show_report(report: Report) -> None:
     """Print the proof as a table, failures last."""
+    from keytrail import render
+
     out = render.console()
     render.show_verdicts(report.conversions, out)
     out.print(render.proof_table(report))

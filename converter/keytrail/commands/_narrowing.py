@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from keytrail.commands._common import complain, packs
 from keytrail.data import packaged
 from keytrail.errors import FilterError, KeytrailError, NeedsProfile
-from keytrail.filters import Filter, Filters, check_targets, expired, load_filters, narrowed, read_filter
 from keytrail.pack import Pack
-from keytrail.profile import Profile, load_profile
-from keytrail.site_filters import apply_profile, site_filters
+
+# What narrows is imported where it is needed: most commands are called without, and it takes them a tenth of a second.
+if TYPE_CHECKING:
+    from keytrail.filters import Filter, Filters
+    from keytrail.profile import Profile
 
 FILTERS = click.option(
     "--filter",
@@ -42,11 +45,13 @@ class Narrowing:
     @property
     def expired(self) -> list[FilterError]:
         """What is not applied because its last day has gone by."""
+        from keytrail.filters import expired
+
         return expired([*self.filters, *self.made])
 
     def complain(self) -> None:
         """Name what has expired, and what narrows nothing."""
-        for error in self.expired:
+        for error in self.expired if self.filters or self.made else ():
             complain(error)
         for note in self.notes:
             click.echo(f"note: {note}", err=True)
@@ -54,6 +59,9 @@ class Narrowing:
     def read_profile(self, site: Path | None, pack: Pack, folder: Path | None) -> None:
         """Read a site's profile and make its filters for all rules there are, so that all that has expired is found."""
         if site is not None:
+            from keytrail.profile import load_profile
+            from keytrail.site_filters import site_filters
+
             self.profile = load_profile(site)
             self.made = site_filters(self.profile, [*pack.rules, *packs([], folder).rules])
 
@@ -74,6 +82,8 @@ def narrow_pack(
     """
     found = Narrowing()
     if names:
+        from keytrail.filters import check_targets, narrowed
+
         read = _named(names)
         known = [*pack.rules, *packs([], folder).rules]
         wrong = check_targets(read.filters, known)
@@ -89,6 +99,8 @@ def narrow_pack(
         found.notes.append(f"{count} filters among the rules are not applied; turn them on with --filter")
     found.read_profile(site, pack, folder)
     if found.profile is not None:
+        from keytrail.site_filters import apply_profile
+
         pack.rules[:] = apply_profile(pack.rules, found.profile)
     return found
 
@@ -98,6 +110,8 @@ def filters_among(pack: Pack, folder: Path | None) -> list[KeytrailError]:
 
     Those of the pack itself are the site's to judge once it turns them on, so that they do not expire here.
     """
+    from keytrail.filters import check_targets, expired, read_filter
+
     found: list[KeytrailError] = []
     read: list[Filter] = []
     for document in pack.filters:
@@ -110,6 +124,8 @@ def filters_among(pack: Pack, folder: Path | None) -> list[KeytrailError]:
 
 
 def _named(names: Sequence[str]) -> Filters:
+    from keytrail.filters import Filters, load_filters
+
     found = Filters()
     home = packaged("rules") / "filters"
     for name in names:

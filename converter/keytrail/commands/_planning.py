@@ -23,8 +23,10 @@ from keytrail.deploy import Deployment
 from keytrail.errors import UsageError
 from keytrail.filters import Filter
 from keytrail.kibana.client import Kibana, connect
+from keytrail.kibana.detection import OWN_TAG, Options, detection_rules
 from keytrail.kibana.exceptions import Split, split
 from keytrail.kibana.plan import KEEP, OVERWRITE, Choices, Wanted
+from keytrail.kibana.versions import read_versions
 from keytrail.render import safe
 from keytrail.schemas import get_schema
 from keytrail.steps import CONFLICT, MARKS, SAME, Plan, Step
@@ -66,6 +68,12 @@ _OPTIONS = (
         is_flag=True,
         help="Filters become exception lists with their expiry, where Kibana's exceptions say the same.",
     ),
+    click.option("--enable", is_flag=True, help="Rules that are created are enabled; by default they are not."),
+    click.option(
+        "--versions",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="The file that 'keytrail convert --target kibana --versions' keeps of rules of your own.",
+    ),
     click.option("--allow-refused", is_flag=True, help="Rules that the schema cannot say do not make the exit code 1."),
     FORMAT,
 )
@@ -102,6 +110,8 @@ class Asked:
     deletes: int | None
     allow_refused: bool
     exceptions: bool
+    enable: bool
+    versions: Path | None
     style: str
 
 
@@ -128,8 +138,6 @@ def deployment(asked: Asked, stop: threading.Event) -> Iterator[tuple[Deployment
 
 
 def _add_rules(found: Deployment, asked: Asked, kibana: Kibana) -> int:
-    from keytrail.kibana.detection import OWN_TAG, detection_rules
-
     pack = packs(asked.names)
     known = frozenset(rule.id for rule in pack.rules)
     schema = get_schema(asked.name)
@@ -144,11 +152,13 @@ def _add_rules(found: Deployment, asked: Asked, kibana: Kibana) -> int:
     found.notes += [f"the filter {stem} stays in the query: {why}" for stem, why in parted.reasons.items()]
     for error in pack.errors:
         complain(error)
-    made, refused = detection_rules(pack.rules, schema)
+    options = Options(space=asked.space, versions=read_versions(asked.versions, schema))
+    made, refused = detection_rules(pack.rules, schema, options)
+    bodies = [{**one.body, "enabled": True} if asked.enable else one.body for one in made]
     found.refused |= {one.rule.stem: one.error.message if one.error else "" for one in refused}
     # What could not be read is missing here, and is not to be deleted for it.
     whole = (asked.prune or not asked.names) and not pack.errors
-    wanted = Wanted(OWN_TAG, [one.body for one in made], known, whole)
+    wanted = Wanted(OWN_TAG, bodies, known, whole)
     choices = Choices(asked.drift, asked.adopt, asked.deletes)
     found.add_rules(kibana, wanted, choices, parted.by_rule if asked.exceptions else None)
     return BAD_INPUT if pack.errors else FINE

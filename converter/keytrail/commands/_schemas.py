@@ -9,8 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from keytrail.errors import UsageError
-from keytrail.schemas import SCHEMAS, get_schema
-from keytrail.schemas.live import load_schema
+from keytrail.schemas import SCHEMAS, Schema, get_schema
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -38,7 +37,12 @@ def chosen(command: Command) -> Command:
     def run(*, name: str, source: str | None, index: str | None, **options: Any) -> Any:
         if index and not source:
             raise UsageError("--index goes with --mapping-from", hint="a schema names its own index pattern")
-        schema = load_schema(source, index) if source else get_schema(name)
-        return command(schema=schema, **options)
+        return command(schema=_live(source, index) if source else get_schema(name), **options)
 
     return run  # type: ignore[return-value]
+
+
+def _live(source: str, index: str | None) -> Schema:
+    from keytrail.schemas.live import load_schema  # with what talks to Elasticsearch, which few calls need
+
+    return load_schema(source, index)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
-from keytrail import render
 from keytrail.commands._common import (
     BAD_INPUT,
     DOES_NOT_HOLD,
@@ -21,14 +21,13 @@ from keytrail.commands._common import (
 )
 from keytrail.commands._narrowing import FILTERS, SITE, narrow_pack
 from keytrail.commands._schemas import INDEX, MAPPING_FROM, SCHEMA, chosen
-from keytrail.convert import convert
+from keytrail.convert import Conversion, convert
 from keytrail.errors import UsageError
-from keytrail.files import write_text
-from keytrail.index_parts import parts
+from keytrail.files import json_text, write_text
+from keytrail.generators import GENERATORS
+from keytrail.pack import Rule
 from keytrail.schemas import Schema
-from keytrail.targets import TARGETS
-
-INDEX_PARTS = "index"
+from keytrail.verdict import Query
 
 
 @click.command(
@@ -37,24 +36,28 @@ INDEX_PARTS = "index"
         "keytrail convert trail_key_disabled --schema ecs",
         "keytrail convert --schema keytrail -o queries/",
         "keytrail convert trail_key_disabled --target esql",
-        "keytrail convert my-rules/ --schema ecs --format json",
+        "keytrail convert --target kibana --schema ecs -o rules.ndjson",
         "keytrail convert --target index --schema ecs-custom",
+        "keytrail convert my-rules/ --schema ecs --format json",
         "keytrail convert --mapping-from https://localhost:9200 --index logs-aws.cloudtrail-* -o queries/",
     ],
 )
 @click.argument("names", metavar="[RULE|FILE|DIR]...", nargs=-1)
 @click.option(
     "--target",
-    type=click.Choice([*TARGETS, INDEX_PARTS]),
+    type=click.Choice([*GENERATORS, "kibana", "index"]),
     default="query-dsl",
     show_default=True,
-    help="Query language; or index, for the templates and pipelines that the schema needs.",
+    help="Query language; kibana: detection rules that it imports; index: the schema's templates and pipelines.",
 )
 @SCHEMA
 @MAPPING_FROM
 @INDEX
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path, file_okay=False), help="Write one file a rule into this folder."
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Write one file a rule into this folder; with --target kibana, all rules into this file.",
 )
 @click.option(
     "--format",
@@ -63,6 +66,11 @@ INDEX_PARTS = "index"
     default="query",
     show_default=True,
     help="The query as the target takes it, or with rule, verdict and conditions.",
+)
+@click.option(
+    "--versions",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="With --target kibana: a file that keeps the version of each rule, and raises it when the meaning changes.",
 )
 @FILTERS
 @SITE
@@ -74,6 +82,7 @@ def command(
     schema: Schema,
     output: Path | None,
     style: str,
+    versions: Path | None,
     filters: tuple[str, ...],
     site: Path | None,
 ) -> None:
@@ -81,35 +90,76 @@ def command(
 
     Queries go to standard output or to -o, the verdicts to standard error. A refused rule makes the exit code 1.
     """
-    if target == INDEX_PARTS:
-        finish(_write_parts(names, schema, output))
+    if target == "index":
+        finish(_index_parts(names, schema, output))
     pack = packs(names)
     narrow_pack(pack, filters, site).complain()
-    made = [convert(rule, schema, target) for rule in pack.rules]
+    if target == "kibana":
+        made = _kibana(pack.rules, schema, output, style, versions)
+    else:
+        made = _queries(pack.rules, schema, target, output, style)
+    for error in pack.errors:
+        complain(error)
+    if len(made) == 1 and made[0].error is not None:
+        complain(made[0].error)
+    elif made:
+        from keytrail import render  # what draws tables takes as long to import as all rules to convert
+
+        render.show_verdicts(made, render.console(stderr=True))
+    finish(BAD_INPUT if pack.errors else FINE, DOES_NOT_HOLD if any(one.query is None for one in made) else FINE)
+
+
+def _queries(rules: Sequence[Rule], schema: Schema, target: str, output: Path | None, style: str) -> list[Conversion]:
+    """Write a query for each rule."""
+    if output is not None and output.is_file():
+        raise UsageError("is a file, and queries go into a folder", path=output)
+    made = [convert(rule, schema, target) for rule in rules]
     shapes = {one.rule.stem: one.as_dict() for one in made if style == "json" or one.query is not None}
     if style == "query":
         shapes = {stem: shape["query"] for stem, shape in shapes.items()}
     if output is not None:
         for stem, shape in shapes.items():
             ending = target if isinstance(shape, str) else "json"
-            written = shape if isinstance(shape, str) else json.dumps(shape, indent=2, ensure_ascii=False)
+            written = shape if isinstance(shape, str) else json_text(shape)
             write_text(output / f"{stem}.{ending}", written + "\n")
     elif style == "json":
         print_json(list(shapes.values()))
     else:
         for shape in shapes.values():
             click.echo(shape) if isinstance(shape, str) else print_json(shape)
-    for error in pack.errors:
-        complain(error)
-    if len(made) == 1 and made[0].error is not None:
-        complain(made[0].error)
-    elif made:
-        render.show_verdicts(made, render.console(stderr=True))
-    finish(BAD_INPUT if pack.errors else FINE, DOES_NOT_HOLD if any(one.query is None for one in made) else FINE)
+    return made
 
 
-def _write_parts(names: tuple[str, ...], schema: Schema, output: Path | None) -> int:
+def _kibana(
+    rules: Sequence[Rule], schema: Schema, output: Path | None, style: str, versions: Path | None
+) -> list[Conversion]:
+    """Write all rules as Kibana imports them, a line each."""
+    from keytrail.kibana.body import check_file
+    from keytrail.kibana.detection import Options, detection_rules
+    from keytrail.kibana.versions import read_versions, write_versions
+
+    if output is not None and output.is_dir():
+        raise UsageError("is a folder, and rules go into a file", path=output, hint="name a file, rules.ndjson")
+    known = read_versions(versions, schema)
+    found, refused = detection_rules(rules, schema, Options(versions=known))
+    made = [Conversion(one.rule, schema, Query(one.body, one.conditions)) for one in found]
+    bodies = [one.body for one in found] if style == "query" else [one.as_dict() for one in made]
+    text = "".join(json.dumps(body) + "\n" for body in bodies) if style == "query" else json_text(bodies) + "\n"
+    if style == "query":
+        check_file(text, len(bodies))
+    if output is None:
+        click.echo(text, nl=False)
+    else:
+        write_text(output, text)
+    if versions is not None:
+        write_versions(versions, schema, found)
+    return made + refused
+
+
+def _index_parts(names: Sequence[str], schema: Schema, output: Path | None) -> int:
     """Print what Elasticsearch is to hold for the schema, by the path of its PUT; or write a file each."""
+    from keytrail.index_parts import parts
+
     if names:
         raise UsageError("the parts of an index follow from the schema alone", hint="leave out the rules")
     made = {part.path: part.body for part in parts(schema)}
@@ -117,5 +167,5 @@ def _write_parts(names: tuple[str, ...], schema: Schema, output: Path | None) ->
         print_json(made)
     else:
         for path, body in made.items():
-            write_text(output / f"{path.replace('/', '.')}.json", json.dumps(body, indent=2) + "\n")
+            write_text(output / f"{path.replace('/', '.')}.json", json_text(body) + "\n")
     return FINE

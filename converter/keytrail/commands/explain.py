@@ -21,7 +21,7 @@ from keytrail.commands._common import (
 )
 from keytrail.commands._narrowing import FILTERS, SITE, narrow_pack
 from keytrail.explain import explain
-from keytrail.filters import needs_profile
+from keytrail.pack import needs_profile
 from keytrail.records import Reader
 
 

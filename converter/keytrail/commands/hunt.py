@@ -22,11 +22,11 @@ from keytrail.commands._common import (
 )
 from keytrail.commands._narrowing import FILTERS, SITE, narrow_pack
 from keytrail.correlation_hunt import known_groups
-from keytrail.filters import needs_profile
 from keytrail.hunt import AnyHit, Hunt, Window, instant, worst
-from keytrail.pack import LEVELS, Rule
+from keytrail.pack import LEVELS, Rule, needs_profile
 from keytrail.records import Reader
 from keytrail.schemas import get_schema
+from keytrail.telemetry import blind_lines
 
 
 class Output:
@@ -48,14 +48,16 @@ class Output:
         read = {"files": reader.files, "records": reader.records, "bad": reader.bad_count}
         if self.style == "json":
             found = [hit.as_dict() for hit in self.hits]
-            print_json({"hits": found, "counts": dict(hunt.counts), "refused": hunt.refused, "read": read})
+            shape = {"hits": found, "counts": dict(hunt.counts), "refused": hunt.refused, "blind": hunt.blind}
+            print_json({**shape, "read": read})
         elif self.style == "table":
             out = render.console()
             out.print(render.counts_table({rule.id: rule for rule in known}, hunt.counts, hunt.refused))
             out.print(render.hits_table(self.hits))
             out.print(
                 f"{reader.files:,} files, {reader.records:,} records read, {hunt.searched:,} searched, "
-                f"{hunt.counts.total():,} hits, {len(hunt.refused)} rules refused, {reader.bad_count:,} bad inputs"
+                f"{hunt.counts.total():,} hits, {len(hunt.refused)} rules refused, {len(hunt.blind)} blind, "
+                f"{reader.bad_count:,} bad inputs"
             )
 
 
@@ -120,6 +122,8 @@ def command(
         complain(f"{reader.bad_count - len(reader.bad):,} more bad inputs")
     if not reader.records:
         complain("no CloudTrail record was read")
+    for line in blind_lines(pack.rules, running.blind) if style != "json" else ():
+        click.echo(f"note: {line}", err=True)
     if waiting:
         names = ", ".join(rule.stem for rule in waiting)
         click.echo(f"note: without a site profile (--site) these say nothing: {names}", err=True)

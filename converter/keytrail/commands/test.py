@@ -33,6 +33,7 @@ from keytrail.proof import ElasticsearchEngine, EmbeddedEngine, Engine
 from keytrail.proving import failures_of, prove_all, subjects
 from keytrail.schemas import SCHEMAS, get_schema
 from keytrail.sequence_cases import load_sequences
+from keytrail.telemetry import blind_lines, blind_on
 
 
 @contextmanager
@@ -119,6 +120,7 @@ def command(
     chosen = [get_schema(name) for name in schemas or SCHEMAS]
     with engines(("elasticsearch", *wanted) if url else wanted, url) as running:
         report = prove_all(pack.rules, listed, known, chosen, running, sequences, narrowing.profile)
+    report.blind = blind_on([*known.values(), *(case.record for case in listed)], pack.rules)
     report.failures += failures_of(narrowing.expired, "filter")
     report.failures += failures_of(filters_among(pack, folder), "filter")
     mutation = None
@@ -152,6 +154,8 @@ def _show(outcome: reports.Outcome, style: str) -> None:
     show_report(report)
     if report.waiting:
         click.echo(f"not tested without a site profile (--site): {', '.join(report.waiting)}")
+    for line in blind_lines(outcome.rules, report.blind):
+        click.echo(line)
     if mutation is not None:
         for line in report_lines(mutation):
             complain(line)

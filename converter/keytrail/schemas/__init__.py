@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+
 from keytrail.errors import SchemaError
 from keytrail.schemas.base import Schema
-from keytrail.schemas.ecs import SCHEMA as ECS
-from keytrail.schemas.ecs_custom import SCHEMA as ECS_CUSTOM
-from keytrail.schemas.keytrail import SCHEMA as KEYTRAIL
-from keytrail.schemas.raw import SCHEMA as RAW
 
-SCHEMAS: dict[str, Schema] = {schema.name: schema for schema in (KEYTRAIL, ECS, ECS_CUSTOM, RAW)}
+
+class _Schemas(Mapping[str, Schema]):
+    """The schemas by their names; each is a module, which is imported when it is asked for."""
+
+    names = ("keytrail", "ecs", "ecs-custom", "raw")
+
+    def __getitem__(self, name: str) -> Schema:
+        if name not in self.names:
+            raise KeyError(name)
+        found: Schema = import_module(f"{__name__}.{name.replace('-', '_')}").SCHEMA
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+SCHEMAS: Mapping[str, Schema] = _Schemas()
 
 
 def get_schema(name: str) -> Schema:
