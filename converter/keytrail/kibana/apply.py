@@ -61,7 +61,7 @@ class Writer:
     def _create(self, step: Step) -> list[str]:
         assert step.body is not None
         carrier = step.found  # only an interrupted change of type leaves one
-        remarks = self._make(self._with_links(step, {**step.body, **_carried_fields(carrier)}), [])
+        remarks = self._make(self._with_links(step, {**step.body, **_carried_fields(carrier)}))
         if carrier is not None:
             self._remove(carrier)
         return remarks
@@ -87,10 +87,10 @@ class Writer:
         body = {**step.body, **theirs(rule), "enabled": bool(rule.get("enabled"))}
         for old in self._carriers(step.key):
             self._remove(old)
-        self._make(_carrier(self.tag, step, rule), [])
+        self._make(_carrier(self.tag, step, rule))
         self._unchanged(step)
         self._remove(rule)
-        remarks = self._make(self._with_links(step, body), [])
+        remarks = self._make(self._with_links(step, body))
         for carrier in self._carriers(step.key):
             self._remove(carrier)
         return remarks
@@ -104,19 +104,17 @@ class Writer:
 
     # One write each
 
-    def _make(self, body: Rule, before: list[Rule]) -> list[str]:
-        """Create a rule whose id is not there yet, once."""
+    def _make(self, body: Rule) -> list[str]:
+        """Create a rule, once. Kibana refuses one whose id is there already."""
         rule_id = str(body["rule_id"])
 
         def look() -> Rule | None:
-            found = [rule for rule in self.kibana.copies(rule_id) if rule["id"] not in known]
-            if found and seal_of(found[0]) != seal_of(body) and not rule_id.startswith(MOVING):
+            found = self.kibana.copies(rule_id)
+            if found and seal_of(found[0]) != seal_of(body):
                 raise Changed(f"a rule with the id {rule_id} was made by somebody else meanwhile", hint=AGAIN)
             return found[0] if found else None
 
-        known = {rule["id"] for rule in before}
-        there = look()
-        answer = there or self._settled(lambda: self._created(body, look), look)
+        answer = self._settled(lambda: self._created(body, look), look)
         self._once(rule_id, answer)
         return _differences(body, answer)
 
