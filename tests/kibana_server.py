@@ -524,3 +524,9 @@ def running() -> Iterator[Kibana]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+if __name__ == "__main__":
+    with running() as served:
+        print(served.url, flush=True)  # until Ctrl-C
+        threading.Event().wait()

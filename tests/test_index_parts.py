@@ -123,7 +123,7 @@ def test_the_shipped_parts_are_taken_by_a_real_elasticsearch(cluster: Cluster) -
     with gone_after(cluster, made):
         result = CliRunner().invoke(main, ["plan", "--elasticsearch", cluster.url, "--schema", "keytrail"])
         assert result.exit_code == 3, result.output
-        assert "+ create  index template _index_template/keytrail-cloudtrail" in result.output
+        assert "+ create   index template _index_template/keytrail-cloudtrail" in result.output
         arguments = ["apply", "--elasticsearch", cluster.url, "--schema", "keytrail", "--yes"]
         assert CliRunner().invoke(main, arguments).exit_code == 0
         assert CliRunner().invoke(main, ["plan", *arguments[1:-1]]).exit_code == 0

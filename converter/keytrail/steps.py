@@ -18,7 +18,11 @@ VERSION = 1  # of a plan's shape
 
 
 class PlanError(KeytrailError):
-    """A plan that cannot be carried out, or a plan file that is none or does not fit what is there now."""
+    """A plan file that cannot be used."""
+
+
+class PlanChanged(PlanError):
+    """What would be done is not what a plan file has promised."""
 
 
 @dataclass(frozen=True)
@@ -123,13 +127,13 @@ def hold_to(plan: Plan, promised: Any) -> None:
     """Check that a plan does nothing but what a plan file has promised.
 
     What the file promised and is so by now is fine: an interrupted apply can be finished with the same file. Raises
-    :class:`PlanError` that names every step which is not as promised.
+    :class:`PlanError` for what is no plan file, and :class:`PlanChanged` that names each step which is not as promised.
     """
     if not isinstance(promised, Mapping) or promised.get("keytrail_plan") != VERSION:
         raise PlanError("that is no plan file of this version", hint="'keytrail plan -o FILE' writes one")
     if promised.get("where") != dict(plan.where):
         differing = [name for name in plan.where if promised.get("where", {}).get(name) != plan.where[name]]
-        raise PlanError(
+        raise PlanChanged(
             f"the plan file was made for something else: {', '.join(differing) or 'its target'} differs",
             hint="give apply the options that plan was given",
         )
@@ -138,10 +142,10 @@ def hold_to(plan: Plan, promised: Any) -> None:
     for step in plan.steps:
         one = known.pop((step.kind, step.key), None)
         if one is None or not _as_promised(step, one):
-            wrong.append(f"{step.name}: would {step.action}, was to {one['action'] if one else 'be left alone'}")
+            wrong.append(f"{step.name}: {_otherwise(step, one)}")
     wrong += [f"{one['name']}: was to {one['action']}" for one in known.values() if one["action"] not in (DELETE, SAME)]
     if wrong:
-        raise PlanError(
+        raise PlanChanged(
             "the space or the pack changed since the plan was made: " + "; ".join(wrong),
             hint="make a new plan and look at it",
         )
@@ -152,6 +156,16 @@ def _as_promised(step: Step, promised: Mapping[str, Any]) -> bool:
     if step.identity == before or step.action == promised["action"] == CONFLICT:
         return True
     return step.action == SAME and promised["action"] != DELETE and step.target == promised["target"]
+
+
+def _otherwise(step: Step, promised: Mapping[str, Any] | None) -> str:
+    if promised is None:
+        return f"would {step.action}, and the plan does not know it"
+    if promised["action"] != step.action:
+        return f"would {step.action}, was to {promised['action']}"
+    if promised["before"] != list(step.state):
+        return "somebody wrote it since"
+    return "the pack or an option says something else now"
 
 
 # Carrying it out

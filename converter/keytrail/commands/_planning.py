@@ -154,10 +154,12 @@ def _add_rules(found: Deployment, asked: Asked, kibana: Kibana) -> int:
         complain(error)
     options = Options(space=asked.space, versions=read_versions(asked.versions, schema))
     made, refused = detection_rules(pack.rules, schema, options)
-    bodies = [{**one.body, "enabled": True} if asked.enable else one.body for one in made]
     found.refused |= {one.rule.stem: one.error.message if one.error else "" for one in refused}
     # What could not be read is missing here, and is not to be deleted for it.
     whole = (asked.prune or not asked.names) and not pack.errors
+    # Correlations look at the alerts of the rules that they name, which come first.
+    made.sort(key=lambda one: one.rule.kind == "correlation")
+    bodies = [{**one.body, "enabled": True} if asked.enable else one.body for one in made]
     wanted = Wanted(OWN_TAG, bodies, known, whole)
     choices = Choices(asked.drift, asked.adopt, asked.deletes)
     found.add_rules(kibana, wanted, choices, parted.by_rule if asked.exceptions else None)
@@ -196,9 +198,9 @@ def show(plan: Plan) -> None:
         if step.action != SAME or step.drift or step.why:
             out.print(line(step), soft_wrap=True)
             _show_details(step, out)
-    same = plan.counts.get(SAME, 0)
+    same = sum(step.action == SAME and not step.drift for step in plan.steps)
     if same:
-        out.print(f"[dim]= same    {same} as they should be[/]")
+        out.print(f"[dim]= same     {same} as they should be[/]")
     for stem, reason in plan.refused.items():
         out.print(f"[red]! refused[/] {safe(stem)}: {safe(reason)}", soft_wrap=True)
     for note in plan.notes:
@@ -219,15 +221,19 @@ def line(step: Step) -> str:
     """Return the line of a step, as markup."""
     colour = COLOURS[step.mark]
     why = f"  [dim]({safe(step.why)})[/]" if step.why else ""
-    return f"[{colour}]{step.mark} {step.action:8}[/]{safe(step.kind)} {safe(step.name)}{why}"
+    return f"[{colour}]{step.mark} {step.action:8}[/] {safe(step.kind)} {safe(step.name)}{why}"
 
 
 def _show_details(step: Step, out: Any) -> None:
     for change in step.changes:
         for text in change.lines:
             out.print(f"      {_field(change.field, text)}", soft_wrap=True)
-    if step.drift:
-        out.print(f"      [magenta]changed by hand, {'kept' if step.kept else 'overwritten'}:[/]")
+    if step.drift and (step.action == CONFLICT or not step.kept):
+        named = ", ".join(change.field for change in step.drift)
+        said = "changed by hand" if step.action == CONFLICT else "overwrites what was changed by hand"
+        out.print(f"      [magenta]{said}: {safe(named)}[/]", soft_wrap=True)
+    elif step.drift:
+        out.print("      [magenta]changed by hand, and kept:[/]")
         for change in step.drift:
             for text in change.lines:
                 out.print(f"        {_field(change.field, text)}", soft_wrap=True)

@@ -16,7 +16,7 @@ from keytrail.commands._planning import Asked, deployment, line, options, show, 
 from keytrail.deploy import Deployment
 from keytrail.errors import UsageError
 from keytrail.render import safe
-from keytrail.steps import Outcome, PlanError, hold_to
+from keytrail.steps import Outcome, Plan, PlanChanged, PlanError, hold_to
 
 
 @click.command(
@@ -49,7 +49,7 @@ def command(asked: Asked, promised: Path | None, yes: bool) -> None:
     with stoppable(stop) as caught, deployment(asked, stop) as (found, code):
         plan = found.plan
         if promised is not None:
-            hold_to(plan, _read(promised))
+            _hold_to(plan, promised)
         if asked.style != "json":
             show(plan)
         outcome = None
@@ -64,11 +64,16 @@ def command(asked: Asked, promised: Path | None, yes: bool) -> None:
     finish(code, FINE if done and not left else DOES_NOT_HOLD)
 
 
-def _read(path: Path) -> Any:
+def _hold_to(plan: Plan, path: Path) -> None:
     try:
-        return json.loads(path.read_text("utf-8"))
+        promised = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise PlanError("the plan file cannot be read", path=path, hint="'keytrail plan -o FILE' writes one") from error
+    try:
+        hold_to(plan, promised)
+    except PlanChanged as changed:
+        complain(changed)
+        finish(DOES_NOT_HOLD)
 
 
 def _ask(promised: Path | None, yes: bool) -> None:

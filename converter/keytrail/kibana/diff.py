@@ -42,11 +42,16 @@ def _lines(name: str, old: Any, new: Any) -> Iterator[str]:
         yield from _listed(list(map(_short, old or [])), list(map(_short, new or [])))
     elif isinstance(old or new, str) and "\n" in f"{old or ''}{new or ''}":
         yield from _text(old or "", new or "")
-    elif old is None:
+    else:
+        yield from _value(name, old, new)
+
+
+def _value(name: str, old: Any, new: Any) -> Iterator[str]:
+    if old is None:
         yield f"+ {name}: {_short(new)}"
     elif new is None:
         yield f"- {name}: {_short(old)}"
-    else:
+    elif old != new:
         yield f"~ {name}: {_short(old)} -> {_short(new)}"
 
 
@@ -142,8 +147,7 @@ def clauses(old: Any, new: Any, place: str = "") -> Iterator[str]:
         for one, other in _pairs(gone, come):
             yield from clauses(one, other, f"{place}{occur} > ")
     for key in sorted({*before, *after} - set(CLAUSES)):
-        if before.get(key) != after.get(key):
-            yield f"~ {place}{key}: {_short(before.get(key))} -> {_short(after.get(key))}"
+        yield from _value(f"{place}{key}", before.get(key), after.get(key))
 
 
 def _is_bool(query: Any) -> bool:

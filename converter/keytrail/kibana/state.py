@@ -90,7 +90,6 @@ DEFAULTS: Mapping[str, Any] = {
     "to": "now",
     "max_signals": 100,
     "version": 1,
-    "history_window_start": "now-14d",
 }
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
@@ -141,7 +140,7 @@ def digest(value: Any) -> str:
 
 
 def normal(rule: Mapping[str, Any]) -> dict[str, Any]:
-    """Return our fields of a rule in the form in which equal ones are equal, defaults left out.
+    """Return our fields of a rule in the form in which equal ones are equal: without what is empty, and with the defaults.
 
     The same for what is sent and for what Kibana answers: without the server's additions, white space at the ends of
     lines, the units of times, the order of tags, and what the rule editor adds to filters.
@@ -149,10 +148,8 @@ def normal(rule: Mapping[str, Any]) -> dict[str, Any]:
     made = {}
     for name in OURS:
         form = _FORMS.get(name, _plain)
-        value = form(rule.get(name))
+        value = form(rule.get(name, DEFAULTS.get(name)))
         if value is None or value is False or (isinstance(value, (str, list, dict)) and not value):
-            continue
-        if name in DEFAULTS and value == form(DEFAULTS[name]):
             continue
         made[name] = value
     if made.get("language") == "kuery":
