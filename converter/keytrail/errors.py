@@ -93,3 +93,7 @@ class NeedsProfile(Refused):
 
 class StateError(KeytrailError):
     """A state file that is none, is broken or is in use."""
+
+
+class Stopped(KeytrailError):
+    """The user asked to stop."""

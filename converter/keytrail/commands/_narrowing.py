@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -66,8 +66,16 @@ class Narrowing:
             self.made = site_filters(self.profile, [*pack.rules, *packs([], folder).rules])
 
 
-def narrow_pack(pack: Pack, names: Sequence[str], site: Path | None, folder: Path | None = None) -> Narrowing:
+def narrow_pack(
+    pack: Pack,
+    names: Sequence[str],
+    site: Path | None,
+    folder: Path | None = None,
+    spared: Callable[[Sequence[Filter]], Callable[[Filter], bool]] | None = None,
+) -> Narrowing:
     """Narrow the rules of ``pack`` by the filters called ``names`` and by a site's profile.
+
+    Parameters: ``spared`` is given the filters and returns which of them are not applied here but in another way.
 
     What is wrong with a filter is added to the pack's errors, and the filter is not applied. Raises
     :class:`ProfileError` for a profile that cannot be used, and :class:`FilterError` for a name that is none.
@@ -84,7 +92,8 @@ def narrow_pack(pack: Pack, names: Sequence[str], site: Path | None, folder: Pat
         found.filters = [one for one in read.filters if str(one.rule.path) not in bad]
         idle = [one.stem for one in found.filters if not any(map(one.applies_to, pack.rules))]
         found.notes += [f"the filter {stem} is for none of these rules" for stem in idle]
-        pack.rules[:] = narrowed(pack.rules, found.filters)
+        skip = spared(found.filters) if spared else lambda one: False
+        pack.rules[:] = narrowed(pack.rules, [one for one in found.filters if not skip(one)])
     elif folder is not None and pack.filters:
         count = len(pack.filters)
         found.notes.append(f"{count} filters among the rules are not applied; turn them on with --filter")

@@ -37,6 +37,7 @@ from keytrail.verdict import Query
         "keytrail convert --schema keytrail -o queries/",
         "keytrail convert trail_key_disabled --target esql",
         "keytrail convert --target kibana --schema ecs -o rules.ndjson",
+        "keytrail convert --target index --schema ecs-custom",
         "keytrail convert my-rules/ --schema ecs --format json",
         "keytrail convert --mapping-from https://localhost:9200 --index logs-aws.cloudtrail-* -o queries/",
     ],
@@ -44,10 +45,10 @@ from keytrail.verdict import Query
 @click.argument("names", metavar="[RULE|FILE|DIR]...", nargs=-1)
 @click.option(
     "--target",
-    type=click.Choice([*GENERATORS, "kibana"]),
+    type=click.Choice([*GENERATORS, "kibana", "index"]),
     default="query-dsl",
     show_default=True,
-    help="Query language, or kibana: detection rules that Kibana imports.",
+    help="Query language; kibana: detection rules that it imports; index: the schema's templates and pipelines.",
 )
 @SCHEMA
 @MAPPING_FROM
@@ -89,6 +90,8 @@ def command(
 
     Queries go to standard output or to -o, the verdicts to standard error. A refused rule makes the exit code 1.
     """
+    if target == "index":
+        finish(_index_parts(names, schema, output))
     pack = packs(names)
     narrow_pack(pack, filters, site).complain()
     if target == "kibana":
@@ -151,3 +154,18 @@ def _kibana(
     if versions is not None:
         write_versions(versions, schema, found)
     return made + refused
+
+
+def _index_parts(names: Sequence[str], schema: Schema, output: Path | None) -> int:
+    """Print what Elasticsearch is to hold for the schema, by the path of its PUT; or write a file each."""
+    from keytrail.index_parts import parts
+
+    if names:
+        raise UsageError("the parts of an index follow from the schema alone", hint="leave out the rules")
+    made = {part.path: part.body for part in parts(schema)}
+    if output is None:
+        print_json(made)
+    else:
+        for path, body in made.items():
+            write_text(output / f"{path.replace('/', '.')}.json", json_text(body) + "\n")
+    return FINE

@@ -127,8 +127,9 @@ def command(
             _write(report, findings, summary, narrowing, stretch)
         if run.save is not None:
             run.save()
-    told = not quiet and style != "json"
-    _finish(pack, summary, levels, fail_on, told=told, some=run.save is None)
+    if not quiet:
+        _note(pack, summary, style)
+    _finish(pack, summary, levels, fail_on, some=run.save is None)
 
 
 def _check(since: str | None, until: str | None, state: Path | None) -> None:
@@ -239,8 +240,20 @@ def _spoken() -> str:
     return re.sub(r"(?<=://)[^/@\s]*@", "", shlex.join(["keytrail", *sys.argv[1:]]))
 
 
-def _finish(pack: Pack, summary: Summary, levels: set[str], fail_on: str | None, *, told: bool, some: bool) -> None:
-    """Say what went wrong, and end with the exit code for it. ``told`` are the notes; ``some`` records are expected."""
+def _note(pack: Pack, summary: Summary, style: str) -> None:
+    """Say what the hits do not tell; what JSON has of it stays there."""
+    for line in blind_lines(pack.rules, summary.blind) if style != "json" else ():
+        click.echo(f"note: {line}", err=True)
+    for rule in pack.rules if style != "json" else ():
+        if rule.id in summary.doubtful:
+            click.echo(plain(f"note: {rule.stem} {summary.doubtful[rule.id]}"), err=True)
+    waiting = ", ".join(rule.stem for rule in pack.rules if needs_profile(rule))
+    if waiting:
+        click.echo(f"note: without a site profile (--site) these say nothing: {waiting}", err=True)
+
+
+def _finish(pack: Pack, summary: Summary, levels: set[str], fail_on: str | None, *, some: bool) -> None:
+    """Say what went wrong, and end with the exit code for it. ``some`` records are expected."""
     waiting = [rule for rule in pack.rules if needs_profile(rule)]
     refused = [
         f"rule {rule.stem} refused: {summary.refused[rule.id]}"
@@ -254,14 +267,6 @@ def _finish(pack: Pack, summary: Summary, levels: set[str], fail_on: str | None,
     unread = some and not summary.records
     if unread:
         complain("no CloudTrail record was read")
-    for line in blind_lines(pack.rules, summary.blind) if told else ():
-        click.echo(f"note: {line}", err=True)
-    for rule in pack.rules if told else ():
-        if rule.id in summary.doubtful:
-            click.echo(plain(f"note: {rule.stem} {summary.doubtful[rule.id]}"), err=True)
-    if waiting and told:
-        names = ", ".join(rule.stem for rule in waiting)
-        click.echo(f"note: without a site profile (--site) these say nothing: {names}", err=True)
     failed = fail_on is not None and worst(sorted(levels)) >= LEVELS.index(fail_on)
     bad = bool(pack.errors or summary.bad_count or unread)
     finish(BAD_INPUT if bad else FINE, DOES_NOT_HOLD if failed or refused else FINE)
