@@ -89,3 +89,7 @@ class ProfileError(KeytrailError):
 
 class NeedsProfile(Refused):
     """A rule that means nothing without a site profile."""
+
+
+class WorkerError(KeytrailError):
+    """A process that searched files ended before it was done."""

@@ -27,6 +27,7 @@ from keytrail.hunt import AnyHit, Hunt, Window, instant, worst
 from keytrail.pack import LEVELS, Rule
 from keytrail.records import Reader
 from keytrail.schemas import get_schema
+from keytrail.workers import cores
 
 
 class Output:
@@ -74,6 +75,9 @@ class Output:
 @SITE
 @click.option("--since", help="Only events from this time on (ISO 8601, UTC unless it says otherwise).")
 @click.option("--until", help="Only events before this time.")
+@click.option(
+    "--jobs", type=click.IntRange(min=1), default=cores, show_default="one per core", help="How many processes search."
+)
 @click.option("--fail-on", type=click.Choice(LEVELS), help="Exit with 1 on a hit of this level or above.")
 @click.option(
     "--format",
@@ -91,6 +95,7 @@ def command(
     site: Path | None,
     since: str | None,
     until: str | None,
+    jobs: int,
     fail_on: str | None,
     style: str,
 ) -> None:
@@ -105,7 +110,7 @@ def command(
     reader = Reader(paths)
     output = Output(style)
     levels = set()
-    for hit in running.run(reader, window):
+    for hit in running.run(reader, window, jobs=jobs):
         levels.add(hit.rule.level)
         output.take(hit)
     output.close(running, reader, pack.rules)

@@ -204,4 +204,5 @@ SCHEMA = Schema(
     prefixes={f"{name}.": f"{name}." for name in _OBJECTS},
     body=BODY,
     document=document,
+    as_is=True,
 )
