@@ -14,7 +14,7 @@ from keytrail.correlation_hunt import Span
 from keytrail.engine import Predicate
 from keytrail.pack import Rule
 from keytrail.records import STDIN, Reader
-from keytrail.specialise import Specialised, Tree
+from keytrail.specialise import Left, Specialised, Tree
 from keytrail.times import milliseconds
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class Search:
                 continue
             self._hunt.searched += 1
             left = self._special.of(record["eventSource"], record["eventName"])
-            if left:
+            if left.asks:
                 marks: list[tuple[int, list[Mark]]] = []
                 yield from self._matches(left, record, record, name, number, marks)
                 self._give(marks)
@@ -84,7 +84,7 @@ class Search:
     def _skip(self, text: bytes) -> bool:
         """Tell whether a line is a record that no rule asks about; then it has been searched."""
         one = scan.outline(text)
-        if one is None or self._special.of(one.eventSource, one.eventName):
+        if one is None or self._special.of(one.eventSource, one.eventName).asks:
             return False
         time = one.eventTime
         self._span(time)
@@ -93,17 +93,21 @@ class Search:
 
     def _matches(
         self,
-        left: Sequence[tuple[int, Predicate]],
+        left: Left[int],
         record: Mapping[str, Any],
         source: Source,
         path: str,
         number: int,
         marks: list[tuple[int, list[Mark]]],
     ) -> Iterator[Match]:
-        document = self._hunt.schema.document(record)
-        for place, asks in left:
+        whole = self._hunt.schema.document
+        part = record if left.members is None else {key: record[key] for key in left.members if key in record}
+        document = whole(part)
+        for place, asks in left.asks:
             if asks(document):
                 ready = self._hunt.ready[place]
+                if ready.takers:
+                    document = whole(record)
                 for collector, name in ready.takers:
                     found = self._hunt.collectors[collector].marks(name, document, f"{path}:{number}")
                     marks.append((collector, found))
@@ -159,6 +163,6 @@ class Search:
         busy = {name for name in set(names) - self._special.idle if not self._special.is_idle(name)}
         for place in [place for place, name in enumerate(names) if name in busy] if busy else ():
             left = self._special.of(scanned.outlines[place].eventSource, names[place])
-            if left and (inside is None or inside[place]):
+            if left.asks and (inside is None or inside[place]):
                 text = scanned.text(place)
                 yield from self._matches(left, scan.record(text), text, path, place + 1, marks)

@@ -56,7 +56,7 @@ def tree(query: Mapping[str, Any], mapping: IndexMapping) -> Tree:
     name = inner.get("field") if kind == "exists" else next(iter(inner))
     found = mapping.field(name)
     asks = compile_query(query, mapping)
-    if found is None:
+    if found is None or found.uncertain or found.type == "flattened":
         return Leaf(asks)
     plain = found.type == "keyword" and found.normalizer is None
     values = frozenset(map(ascii_lower, _terms(kind, inner.get(name)))) if plain else None
@@ -129,6 +129,32 @@ def required(node: Tree, path: str) -> frozenset[str] | None:
 Subject = TypeVar("Subject")
 
 
+def members(node: Tree) -> frozenset[str] | None:
+    """Return the members of a record that a query can depend on; None is any.
+
+    ``a.b`` is a member ``b`` of the member ``a``, or a member ``a.b``; an underscore can stand for many names.
+    """
+    if isinstance(node, bool):
+        return frozenset()
+    if isinstance(node, Leaf):
+        parts = [] if node.path is None else node.path.split(".")
+        some = parts and "_" not in parts
+        return frozenset(".".join(parts[:count]) for count in range(1, len(parts) + 1)) if some else None
+    found = [members(part) for part in (*node.needed, *node.should, *node.excluded)]
+    return None if None in found else frozenset().union(*filter(None, found))
+
+
+@dataclass(frozen=True)
+class Left(Generic[Subject]):
+    """What is left for a source and a name: the subjects that can match, in order, each with its predicate.
+
+    ``members`` are those of the record that the predicates can depend on; None is any.
+    """
+
+    asks: tuple[tuple[Subject, Predicate], ...]
+    members: frozenset[str] | None
+
+
 class Specialised(Generic[Subject]):
     """Finds for an eventSource and an eventName which subjects (rules) can match, and what is left to ask for each.
 
@@ -147,7 +173,7 @@ class Specialised(Generic[Subject]):
                 self._named.setdefault(name, []).append(place)
             if names is None:
                 self._any.append(place)
-        self._pairs: dict[tuple[str, str], tuple[tuple[Subject, Predicate], ...]] = {}
+        self._pairs: dict[tuple[str, str], Left[Subject]] = {}
         self.idle: set[str] = set()
         """Names of events that no subject can match, whatever their source; only ever looked at, outside."""
 
@@ -164,13 +190,15 @@ class Specialised(Generic[Subject]):
         places = sorted(self._any + self._named.get(ascii_lower(name), []))
         return [self._trees[place] for place in places]
 
-    def of(self, source: str, name: str) -> tuple[tuple[Subject, Predicate], ...]:
-        """Return the subjects that can match an event of this source and name, in order, each with what is left."""
+    def of(self, source: str, name: str) -> Left[Subject]:
+        """Return what is left to ask of an event of this source and name."""
         found = self._pairs.get((source, name))
         if found is None:
             known = {SOURCE: source, NAME: name} if self._settles else {}
-            left = [(subject, reduced(whole, known)) for subject, whole in self._for(name)]
-            found = tuple((subject, predicate(rest)) for subject, rest in left if rest is not False)
+            reductions = [(subject, reduced(whole, known)) for subject, whole in self._for(name)]
+            left = [(subject, rest) for subject, rest in reductions if rest is not False]
+            needed = members(Branch(tuple(rest for _, rest in left), (), (), 0)) if self._settles else None
+            found = Left(tuple((subject, predicate(rest)) for subject, rest in left), needed)
             if len(source) + len(name) <= LONGEST_KEPT:
                 _make_room(self._pairs)
                 self._pairs[source, name] = found
