@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Any, Union, cast
@@ -26,6 +26,8 @@ from keytrail.unpack import BOMB_RATIO, GZIP_MAGIC
 # A larger file is read by the careful reader as well, which holds one line of it at a time where that is enough.
 LARGEST = 256 << 20
 _HEAD = 256
+# From one record in so many on, the texts of all are found in one more pass.
+MANY = 16
 _DOCUMENT = re.compile(rb'\s*\{\s*"Records"\s*:\s*\[')
 _Damaged = cast(type[Exception], isal_zlib.error)
 _ANCHOR = b'{"eventVersion":'
@@ -80,8 +82,14 @@ class Scanned:
         self.outlines: Sequence[Outline] = document.Records
         self._all: list[msgspec.Raw] | None = None
 
-    def text(self, place: int) -> bytes:
-        """Return the JSON of the record at ``place``, counted from 0."""
+    def texts(self, places: Sequence[int]) -> Iterator[tuple[int, bytes]]:
+        """Yield the JSON of the records at some places, which are counted from 0, each with its place."""
+        if len(places) * MANY > len(self.outlines):
+            self._all = _texts.decode(self._data).Records
+        for place in places:
+            yield place, self._text(place)
+
+    def _text(self, place: int) -> bytes:
         if self._all is None:
             begin = self._begin(place)
             end = None if place + 1 == len(self.outlines) else self._begin(place + 1)

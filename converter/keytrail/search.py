@@ -161,8 +161,10 @@ class Search:
     ) -> Iterator[Match]:
         names = list(map(scan.name_of, scanned.outlines))
         busy = {name for name in set(names) - self._special.idle if not self._special.is_idle(name)}
+        lefts: dict[int, Left[int]] = {}
         for place in [place for place, name in enumerate(names) if name in busy] if busy else ():
             left = self._special.of(scanned.outlines[place].eventSource, names[place])
             if left.asks and (inside is None or inside[place]):
-                text = scanned.text(place)
-                yield from self._matches(left, scan.record(text), text, path, place + 1, marks)
+                lefts[place] = left
+        for place, text in scanned.texts(list(lefts)):
+            yield from self._matches(lefts[place], scan.record(text), text, path, place + 1, marks)

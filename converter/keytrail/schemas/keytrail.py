@@ -181,6 +181,8 @@ def _objectlike(key: str, value: Any) -> Any:
 
 
 def _clean(node: Any) -> Any:
+    if isinstance(node, str) or node is None:
+        return node
     if isinstance(node, Mapping):
         return {_clean_key(str(key)): _clean(value) for key, value in node.items()}
     if isinstance(node, list):
