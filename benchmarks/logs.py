@@ -31,9 +31,9 @@ DELIVERY = timedelta(minutes=5)
 PLANTED = 2
 BURST_EVERY, BURST = 100, 120
 AGENTS = (
-    "Boto3/1.40.61 md/Botocore#1.40.61 ua/2.1 os/linux#6.8.0-1018-aws md/arch#x86_64 lang/python#3.12.11 Botocore/1.40",
+    "Boto3/1.40.61 md/Botocore#1.40.61 ua/2.1 os/linux#6.8.0-1018-aws md/arch#x86_64 lang/python#3.12.11",
     "aws-cli/2.31.9 md/awscrt#0.27.6 ua/2.1 os/linux#6.8.0 md/arch#x86_64 lang/python#3.13.7 md/command#ec2.describe",
-    "APN/1.0 HashiCorp/1.0 Terraform/1.13.4 (+https://www.terraform.io) terraform-provider-aws/6.18.0 aws-sdk-go-v2/1.39.4",
+    "APN/1.0 HashiCorp/1.0 Terraform/1.13.4 (+https://www.terraform.io) terraform-provider-aws/6.18.0",
     "aws-sdk-java/2.35.5 md/io#sync md/http#Apache ua/2.1 os/Linux#6.1.155 lang/java#21.0.9 md/OpenJDK_64-Bit_Server_VM",
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/141.0.0.0 Safari/537.36",
 )
@@ -111,6 +111,7 @@ Call = tuple[str, str, bool, Any, Any]
 
 
 def describe(source: Source) -> Call:
+    """A call that describes machines."""
     name = source.one(
         "Instances", "Volumes", "SecurityGroups", "NetworkInterfaces", "Tags", "Subnets", "InstanceStatus"
     )
@@ -129,6 +130,7 @@ def describe(source: Source) -> Call:
 
 
 def assume_role(source: Source) -> Call:
+    """A role is assumed."""
     name = f"app-role-{source.number(150)}"
     session = f"session-{source.word(12)}"
     answer = {
@@ -151,10 +153,12 @@ def assume_role(source: Source) -> Call:
 
 
 def identity(source: Source) -> Call:
+    """Somebody asks who he is."""
     return "sts", "GetCallerIdentity", True, None, None
 
 
 def bucket(source: Source) -> Call:
+    """A call about one bucket."""
     name = source.one("GetBucketAcl", "GetBucketLocation", "GetBucketPolicy", "ListBuckets", "GetBucketVersioning")
     request = {
         "bucketName": f"example-{source.number(80)}-{source.account}",
@@ -164,6 +168,7 @@ def bucket(source: Source) -> Call:
 
 
 def thing(source: Source) -> Call:
+    """A call about an object in a bucket."""
     name = source.one("GetObject", "GetObject", "GetObject", "HeadObject", "PutObject")
     key = f"data/year=2026/month=11/day=20/part-{source.word(8)}.snappy.parquet"
     request = {"bucketName": f"example-{source.number(80)}-{source.account}", "Host": "s3.amazonaws.com", "key": key}
@@ -171,12 +176,14 @@ def thing(source: Source) -> Call:
 
 
 def log(source: Source) -> Call:
+    """A call about one log."""
     name = source.one("CreateLogStream", "CreateLogStream", "PutRetentionPolicy", "CreateLogGroup")
     stream = f"2026/11/20/[$LATEST]{source.word(32)}"
     return "logs", name, False, {"logGroupName": f"/aws/lambda/fn-{source.number(90)}", "logStreamName": stream}, None
 
 
 def identities(source: Source) -> Call:
+    """A call about roles and policies."""
     name = source.one(
         "GetRole", "GetRolePolicy", "ListAttachedRolePolicies", "GetPolicyVersion", "ListRoles", "GetUser"
     )
@@ -184,17 +191,20 @@ def identities(source: Source) -> Call:
 
 
 def parameter(source: Source) -> Call:
+    """A call about one parameter."""
     names = [f"/app/{source.number(90)}/{part}" for part in ("host", "port", "user", "flags")]
     return "ssm", source.one("GetParameter", "GetParameters"), True, {"names": names, "withDecryption": True}, None
 
 
 def agent(source: Source) -> Call:
+    """A call about one agent."""
     request = {"instanceId": f"i-{source.word(17)}", "agentVersion": "3.3.2958.0", "agentStatus": "Active"}
     request |= {"platformType": "Linux", "platformName": "Amazon Linux", "computerName": f"ip-10-{source.number(255)}"}
     return "ssm", "UpdateInstanceInformation", False, request, None
 
 
 def key(source: Source) -> Call:
+    """A call about one key."""
     key_id = source.arn("kms", f"key/{UUID(int=source.number(30) * 2**97 + 5)}")
     name = source.one("Decrypt", "Decrypt", "GenerateDataKey", "DescribeKey", "ListGrants")
     context = {"aws:s3:arn": f"arn:aws:s3:::example-{source.number(80)}"}
@@ -202,11 +212,13 @@ def key(source: Source) -> Call:
 
 
 def table(source: Source) -> Call:
+    """A call about one table."""
     name = source.one("DescribeTable", "DescribeTable", "UpdateTable", "ListTables")
     return "dynamodb", name, name[0] != "U", {"tableName": f"table-{source.number(50)}"}, None
 
 
 def evaluation(source: Source) -> Call:
+    """A call of AWS Config with evaluations."""
     items = [
         {
             "complianceResourceType": "AWS::EC2::Instance",
@@ -220,23 +232,27 @@ def evaluation(source: Source) -> Call:
 
 
 def target(source: Source) -> Call:
+    """A call about one target."""
     name = source.one("DescribeTargetHealth", "DescribeLoadBalancers", "RegisterTargets")
     arn = source.arn("elasticloadbalancing", f"targetgroup/tg-{source.number(40)}/{source.number(40):016x}")
     return "elasticloadbalancing", name, name[0] == "D", {"targetGroupArn": arn}, None
 
 
 def image(source: Source) -> Call:
+    """A call about one image."""
     name = source.one("BatchGetImage", "GetDownloadUrlForLayer", "GetAuthorizationToken", "BatchCheckLayerAvailability")
     request = {"registryId": source.account, "repositoryName": f"app/{source.number(60)}"}
     return "ecr", name, True, {**request, "layerDigest": f"sha256:{source.word(64)}"}, None
 
 
 def function(source: Source) -> Call:
+    """A call about one function."""
     name = source.one("ListFunctions20150331", "GetFunction20150331v2", "Invoke", "UpdateFunctionCode20150331v2")
     return "lambda", name, name[0] in "LG", {"functionName": f"fn-{source.number(90)}"}, None
 
 
 def network(source: Source) -> Call:
+    """A call about one network."""
     name = source.one("CreateNetworkInterface", "DeleteNetworkInterface", "CreateTags", "RunInstances")
     groups = {"items": [{"groupId": f"sg-{source.number(70):017x}"}]}
     answer = {"requestId": source.uuid(), "networkInterface": {"networkInterfaceId": f"eni-{source.word(17)}"}}
@@ -244,11 +260,13 @@ def network(source: Source) -> Call:
 
 
 def secret(source: Source) -> Call:
+    """A call about one secret."""
     arn = source.arn("secretsmanager", f"secret:app/{source.number(60)}-AbCdEf")
     return "secretsmanager", "GetSecretValue", True, {"secretId": arn}, None
 
 
 def trail(source: Source) -> Call:
+    """A call about one trail."""
     return "cloudtrail", source.one("DescribeTrails", "LookupEvents", "GetTrailStatus"), True, {"maxResults": 50}, None
 
 
@@ -323,12 +341,21 @@ def fixtures() -> dict[str, Event]:
     return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
 
 
+def log_read(number: int) -> Event:
+    """Return the read of a sealed log file, another one for each number."""
+    read = fixtures()["modern_read_log_file"]
+    context = read["requestParameters"]["encryptionContext"]
+    arn = context["aws:s3:arn"].replace(".json.gz", f"{number}.json.gz")
+    request = {**read["requestParameters"], "encryptionContext": {**context, "aws:s3:arn": arn}}
+    return {**read, "requestParameters": request}
+
+
 def planted(source: Source, number: int, begin: datetime) -> Iterator[Event]:
     """Yield what is planted in file ``number``."""
     known = list(fixtures().values())
     found = [known[(number * PLANTED + turn) % len(known)] for turn in range(PLANTED)]
     if number % BURST_EVERY == 0:
-        found += [fixtures()["modern_read_log_file"]] * BURST
+        found += map(log_read, range(BURST))
     for place, one in enumerate(found):
         moment = begin + timedelta(seconds=place)
         yield {**one, "eventID": source.uuid(), "eventTime": moment.strftime("%Y-%m-%dT%H:%M:%SZ")}

@@ -15,13 +15,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from keytrail import scan, workers
-from keytrail.correlation_engine import Mark
 from keytrail.data import packaged
 from keytrail.errors import WorkerError
 from keytrail.hunt import AnyHit, Hit, Hunt, Window
 from keytrail.pack import Rule, load_rules
 from keytrail.records import Reader
 from keytrail.schemas import get_schema
+from keytrail.search import Search
 
 SCHEMA = get_schema("keytrail")
 SOURCES = ("kms.amazonaws.com", "s3.amazonaws.com", "KMS.amazonaws.com")
@@ -183,7 +183,7 @@ def loaded(folder: Path, texts: list[str]) -> list[Rule]:
 
 
 @given(texts=rules(), written=files, window=windows)
-@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 def test_the_short_way_finds_what_the_long_way_finds(
     tmp_path_factory: pytest.TempPathFactory, texts: list[str], written: list[tuple[bytes, int, str]], window: Window
 ) -> None:
@@ -244,10 +244,15 @@ def many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Files that several processes share although they are small, a bad one among them."""
     monkeypatch.setattr(workers, "LEAST_BYTES", 0)
     monkeypatch.setattr(workers, "PART_FILES", 2)
-    names = json.loads((packaged("fixtures") / "events/modern_read_log_file.json").read_text(encoding="utf-8"))
+    read = json.loads((packaged("fixtures") / "events/modern_read_log_file.json").read_text(encoding="utf-8"))
     for number in range(12):
-        records = [{**names, "eventID": f"{number}/{one}", "eventTime": sound(60 * (11 - number) + one)["eventTime"]}
-                   for one in range(20)]  # fmt: skip
+        records = []
+        for one in range(20):
+            name = f"{number}-{one}"
+            context = read["requestParameters"]["encryptionContext"] | {"aws:s3:arn": f"arn:aws:s3:::b/AWSLogs/{name}"}
+            request = read["requestParameters"] | {"encryptionContext": context}
+            time = sound(60 * (11 - number) + one)["eventTime"]
+            records.append({**read, "eventID": name, "eventTime": time, "requestParameters": request})
         (tmp_path / f"{number:02}.json.gz").write_bytes(gzip.compress(json.dumps({"Records": records}).encode()))
     (tmp_path / "05b.json").write_text("{broken", encoding="utf-8")
     return tmp_path
@@ -268,18 +273,17 @@ def test_several_processes_find_the_same_in_the_same_order(many: Path) -> None:
 
 
 def test_a_process_that_dies_is_a_named_error(many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def die(*_: object) -> list[Mark]:
+    def die(*_: object) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
-        return []
 
-    monkeypatch.setattr(workers.Search, "run", die)
+    monkeypatch.setattr(Search, "run", die)
     hunt = Hunt.prepare(load_rules([packaged("rules") / "use"]).rules, SCHEMA)
     with pytest.raises(WorkerError, match="ended before it was done"):
         list(hunt.run(Reader([str(many)]), jobs=2))
 
 
 def test_a_hunt_can_be_left_early(many: Path) -> None:
-    hunt = Hunt.prepare(load_rules([packaged("rules") / "use"]).rules, SCHEMA)
+    hunt = Hunt.prepare(load_rules([packaged("rules") / "normal"]).rules, SCHEMA)
     hits = hunt.run(Reader([str(many)]), jobs=2)
     assert isinstance(next(hits), Hit)
     hits.close()  # type: ignore[attr-defined]
