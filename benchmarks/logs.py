@@ -34,7 +34,7 @@ AGENTS = (
     "Boto3/1.40.61 md/Botocore#1.40.61 ua/2.1 os/linux#6.8.0-1018-aws md/arch#x86_64 lang/python#3.12.11",
     "aws-cli/2.31.9 md/awscrt#0.27.6 ua/2.1 os/linux#6.8.0 md/arch#x86_64 lang/python#3.13.7 md/command#ec2.describe",
     "APN/1.0 HashiCorp/1.0 Terraform/1.13.4 (+https://www.terraform.io) terraform-provider-aws/6.18.0",
-    "aws-sdk-java/2.35.5 md/io#sync md/http#Apache ua/2.1 os/Linux#6.1.155 lang/java#21.0.9 md/OpenJDK_64-Bit_Server_VM",
+    "aws-sdk-java/2.35.5 md/io#sync md/http#Apache ua/2.1 os/Linux#6.1.155 lang/java#21.0.9",
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/141.0.0.0 Safari/537.36",
 )
 

@@ -75,9 +75,7 @@ class Output:
 @SITE
 @click.option("--since", help="Only events from this time on (ISO 8601, UTC unless it says otherwise).")
 @click.option("--until", help="Only events before this time.")
-@click.option(
-    "--jobs", type=click.IntRange(min=1), default=cores, show_default="one per core", help="How many processes search."
-)
+@click.option("--jobs", type=click.IntRange(min=1), help="How many processes search; one per core if not said.")
 @click.option("--fail-on", type=click.Choice(LEVELS), help="Exit with 1 on a hit of this level or above.")
 @click.option(
     "--format",
@@ -95,7 +93,7 @@ def command(
     site: Path | None,
     since: str | None,
     until: str | None,
-    jobs: int,
+    jobs: int | None,
     fail_on: str | None,
     style: str,
 ) -> None:
@@ -110,7 +108,7 @@ def command(
     reader = Reader(paths)
     output = Output(style)
     levels = set()
-    for hit in running.run(reader, window, jobs=jobs):
+    for hit in running.run(reader, window, jobs=jobs or cores()):
         levels.add(hit.rule.level)
         output.take(hit)
     output.close(running, reader, pack.rules)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from keytrail.schemas.base import Schema
@@ -190,6 +191,7 @@ def _clean(node: Any) -> Any:
     return node
 
 
+@lru_cache(maxsize=4096)
 def _clean_key(key: str) -> str:
     if key.strip() and not key.startswith(".") and not key.endswith(".") and ".." not in key:
         return key
