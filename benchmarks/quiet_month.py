@@ -12,6 +12,7 @@ somebody makes noise that looks like the reader's, so that it be excluded with i
 from __future__ import annotations
 
 import argparse
+import io
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,12 +21,14 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import orjson
 from keytrail.correlation_hunt import known_groups
 from keytrail.data import packaged
 from keytrail.files import json_text, write_text
 from keytrail.hunt import Hunt
 from keytrail.pack import LEVELS, Rule, load_rules
 from keytrail.profile import Profile, load_profile
+from keytrail.records import Reader
 from keytrail.schemas import get_schema
 from keytrail.site_filters import apply_profile
 
@@ -194,8 +197,8 @@ def alerts(rules: Iterable[Rule], days: Iterable[int] = range(DAYS), profile: Pr
     listed = apply_profile(list(rules), profile) if profile else list(rules)
     known = {rule.id: known_groups(rule, profile) for rule in listed}
     hunt = Hunt.prepare(listed, get_schema("keytrail"), known)
-    records = ((event, "month", number) for number, event in enumerate(month(days), start=1))
-    return Counter(hit.rule.stem for hit in hunt.run(records))
+    lines = b"".join(orjson.dumps(event, option=orjson.OPT_APPEND_NEWLINE) for event in month(days))
+    return Counter(hit.rule.stem for hit in hunt.run(Reader(["-"], stdin=io.BytesIO(lines))))
 
 
 def columns(rules: Sequence[Rule]) -> tuple[Counter[str], Counter[str]]:

@@ -24,7 +24,7 @@ from keytrail.errors import RuleError
 from keytrail.explain import Explainer, Node, Record
 from keytrail.pack import Applied, Rule
 from keytrail.schemas import Schema, get_schema
-from keytrail.times import iso
+from keytrail.times import iso, milliseconds
 
 MOST_GROUPS = 20
 MOST_NEAREST = 200  # events among which the one that comes nearest to a rule is looked for
@@ -98,7 +98,7 @@ def explain_correlation(
     bases = [_Base(name, Explainer(one), Marker(correlation, name, schema)) for name, one in rule.references.items()]
     sorter, span, total = Sorter(), Span(), 0
     for total, record in enumerate(records, start=1):
-        span.take(record)
+        span.take(milliseconds(record.get("eventTime")))
         for base in bases:
             sorter.add(_marks(base, schema, record, total))
     if searched is None:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from keytrail import alerts, correlation_engine
 from keytrail.correlation import Episode, Group, Searched
-from keytrail.correlation_engine import Marker, Sorter
+from keytrail.correlation_engine import Mark, Marker, Sorter
 from keytrail.pack import Rule
 from keytrail.profile import Profile
 from keytrail.schemas import Schema
-from keytrail.times import iso, milliseconds
+from keytrail.times import iso
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,16 @@ class Collector:
         self._markers = {name: Marker(rule.correlation, name, schema) for name in rule.correlation.rules}
         self._sorter = Sorter()
 
-    def take(self, name: str, document: Mapping[str, Any], anonymous: str) -> None:
-        """Take a document that the rule called ``name`` matches; ``anonymous`` tells it from others without an id."""
-        self._sorter.add(self._markers[name].marks(document, anonymous))
+    def marks(self, name: str, document: Mapping[str, Any], anonymous: str) -> list[Mark]:
+        """Return what to take for a document that the rule called ``name`` matches.
+
+        Parameters: ``anonymous`` tells the document from others without an id.
+        """
+        return list(self._markers[name].marks(document, anonymous))
+
+    def take(self, marks: Iterable[Mark]) -> None:
+        """Take marks, of whatever process."""
+        self._sorter.add(marks)
 
     def hits(self, start: int, end: int) -> Iterator[CorrelationHit]:
         """Yield the hits in what was searched."""
@@ -69,9 +76,8 @@ class Span:
     first: int | None = None
     last: int | None = None
 
-    def take(self, record: Mapping[str, Any]) -> None:
-        """Take a record's time, where it has one."""
-        moment = milliseconds(record.get("eventTime"))
+    def take(self, moment: int | None) -> None:
+        """Take a time in milliseconds since 1970; None is none."""
         if moment is None:
             return
         if self.first is None or moment < self.first:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from decimal import Decimal
 from functools import partial
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-from typing import Any, Union
+from typing import Any, NamedTuple, Union
 
 import re2
 
@@ -64,22 +64,47 @@ def _shown(value: object) -> str:
     return shown if len(shown) <= 60 else shown[:57] + "…"
 
 
-def _bool(inner: Mapping[str, Any], mapping: IndexMapping, depth: int) -> Predicate:
+class Clauses(NamedTuple):
+    """The clauses of a bool query: all ``needed`` must match, none ``excluded``, and ``wanted`` of ``should``."""
+
+    needed: list[Any]
+    should: list[Any]
+    excluded: list[Any]
+    wanted: int
+
+
+def read_bool(inner: Any) -> Clauses:
+    """Return what a bool query asks for. Raises :class:`UnsupportedQuery` for what this engine does not implement."""
     if not isinstance(inner, Mapping):
         raise UnsupportedQuery(f"bool takes clauses, not {_shown(inner)}")
     unknown = set(inner) - {"filter", "must", "should", "must_not", "minimum_should_match"}
     if unknown:
         raise UnsupportedQuery(f"the embedded engine has no {_shown(sorted(unknown)[0])} in a bool query")
-    parts: dict[str, list[Predicate]] = {}
+    parts: dict[str, list[Any]] = {}
     for key in ("filter", "must", "should", "must_not"):
         clauses = inner.get(key, [])
-        listed = clauses if isinstance(clauses, list) else [clauses]
-        parts[key] = [_compile(clause, mapping, depth) for clause in listed]
+        parts[key] = clauses if isinstance(clauses, list) else [clauses]
     needed = parts["filter"] + parts["must"]
     wanted = inner.get("minimum_should_match", 0 if needed or not parts["should"] else 1)
     if not isinstance(wanted, int) or isinstance(wanted, bool) or wanted < 0:
         raise UnsupportedQuery("minimum_should_match is a count here, not a percentage or a formula")
-    return partial(_all_any_none, tuple(needed), tuple(parts["should"]), tuple(parts["must_not"]), wanted)
+    return Clauses(needed, parts["should"], parts["must_not"], wanted)
+
+
+def _bool(inner: Mapping[str, Any], mapping: IndexMapping, depth: int) -> Predicate:
+    needed, should, excluded, wanted = read_bool(inner)
+
+    def compiled(clauses: list[Any]) -> tuple[Predicate, ...]:
+        return tuple(_compile(clause, mapping, depth) for clause in clauses)
+
+    return combined(compiled(needed), compiled(should), compiled(excluded), wanted)
+
+
+def combined(
+    needed: Sequence[Predicate], should: Sequence[Predicate], excluded: Sequence[Predicate], wanted: int
+) -> Predicate:
+    """Return the predicate of a bool query whose clauses are these; see :class:`Clauses`."""
+    return partial(_all_any_none, needed, should, excluded, wanted)
 
 
 def _all_any_none(
@@ -295,7 +320,8 @@ def _spec(spec: Any, kind: str, *allowed: str) -> tuple[Any, bool]:
     return value, ignore_case
 
 
-def _ascii_lower(value: str) -> str:
+def ascii_lower(value: str) -> str:
+    """Return ``value`` with the letters A to Z in lower case: whose case a case-insensitive query ignores."""
     return value.lower() if value.isascii() else value.translate(_ASCII)
 
 
@@ -318,8 +344,8 @@ def _term(spec: Any, found: FieldType) -> Callable[[Any], bool]:
     wanted = _wanted(value, found)
     if ignore_case:
         _textual("case-insensitive term", found)
-        lowered = _ascii_lower(str(wanted))
-        return lambda indexed: _ascii_lower(indexed) == lowered
+        lowered = ascii_lower(str(wanted))
+        return lambda indexed: ascii_lower(indexed) == lowered
     return lambda indexed: bool(indexed == wanted)
 
 
@@ -353,8 +379,8 @@ def _prefix(spec: Any, found: FieldType) -> Callable[[Any], bool]:
     _textual("prefix", found)
     value, ignore_case = _spec(spec, "prefix")
     if ignore_case:
-        lowered = _ascii_lower(value)
-        return lambda indexed: _ascii_lower(indexed).startswith(lowered)
+        lowered = ascii_lower(value)
+        return lambda indexed: ascii_lower(indexed).startswith(lowered)
     return lambda indexed: bool(indexed.startswith(value))
 
 
@@ -363,10 +389,10 @@ def _wildcard(spec: Any, found: FieldType) -> Callable[[Any], bool]:
     if found.root is not None:
         raise UnsupportedQuery(f"Elasticsearch has no wildcard query on a key of a flattened field ({found.name})")
     value, ignore_case = _spec(spec, "wildcard")
-    expression = "".join(_wildcard_parts(_ascii_lower(value) if ignore_case else value))
+    expression = "".join(_wildcard_parts(ascii_lower(value) if ignore_case else value))
     matcher = _linear(expression)
     if ignore_case:
-        return lambda indexed: matcher(_ascii_lower(indexed))
+        return lambda indexed: matcher(ascii_lower(indexed))
     return matcher
 
 

@@ -97,3 +97,7 @@ class StateError(KeytrailError):
 
 class Stopped(KeytrailError):
     """The user asked to stop."""
+
+
+class WorkerError(KeytrailError):
+    """A process that searched files ended before it was done."""

@@ -3,31 +3,50 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
-from functools import partial
 from typing import Any, Union
+
+import orjson
 
 from keytrail import alerts
 from keytrail.convert import convert
 from keytrail.correlation import Group
 from keytrail.correlation_hunt import Collector, CorrelationHit, Span
-from keytrail.engine import Predicate, compile_query
+from keytrail.engine import compile_query
 from keytrail.errors import NeedsProfile, Refused, UsageError
 from keytrail.pack import LEVELS, Rule
-from keytrail.schemas import Schema
+from keytrail.records import Reader
+from keytrail.schemas import Schema, get_schema
+from keytrail.search import Ready
+from keytrail.specialise import tree
 from keytrail.telemetry import Tally
+from keytrail.workers import matches
 
 
-@dataclass(frozen=True)
 class Hit:
-    """One rule that matched one record."""
+    """One rule that matched one record.
 
-    rule: Rule
-    record: Mapping[str, Any]
-    path: str
-    number: int
+    Parameters: ``record`` is the record or its JSON, which is read when it is asked for; ``number`` counts the records
+    of the file at ``path`` from 1.
+    """
+
+    __slots__ = ("_record", "number", "path", "rule")
+
+    def __init__(self, rule: Rule, record: Mapping[str, Any] | bytes, path: str, number: int) -> None:
+        self.rule = rule
+        self.path = path
+        self.number = number
+        self._record = record
+
+    @property
+    def record(self) -> Mapping[str, Any]:
+        """The whole record."""
+        record = self._record
+        if isinstance(record, bytes):
+            record = self._record = orjson.loads(record)
+        return record
 
     def as_dict(self) -> dict[str, Any]:
         """Return the hit as JSON has it; what the record lacks is null."""
@@ -74,12 +93,17 @@ class Window:
     since: datetime | None = None
     until: datetime | None = None
 
-    def __contains__(self, record: Mapping[str, Any]) -> bool:
-        """A record without a readable time could lie in it, and is taken: nothing is passed over for want of a time."""
-        if self.since is None and self.until is None:
+    @property
+    def bounded(self) -> bool:
+        """Whether it is not all of time."""
+        return self.since is not None or self.until is not None
+
+    def holds(self, event_time: object) -> bool:
+        """Tell whether an event lies in it; one without a readable time could, and nothing is passed over for that."""
+        if not self.bounded:
             return True
         try:
-            time = instant(str(record.get("eventTime")))
+            time = instant(str(event_time))
         except UsageError:
             return True
         return (self.since is None or time >= self.since) and (self.until is None or time < self.until)
@@ -98,16 +122,6 @@ AnyHit = Union[Hit, CorrelationHit]
 
 
 @dataclass
-class _Ready:
-    """A rule with its predicate, whether its hits are shown, and the correlations that take them."""
-
-    rule: Rule
-    matches: Predicate
-    shown: bool = True
-    takers: list[Callable[[Mapping[str, Any], str], None]] = field(default_factory=list)
-
-
-@dataclass
 class Hunt:
     """The rules made ready for one schema, and what has been counted so far.
 
@@ -122,8 +136,8 @@ class Hunt:
     tally: Tally = field(default_factory=Tally)
     rules: Sequence[Rule] = ()
     span: Span = field(default_factory=Span)
-    _ready: list[_Ready] = field(default_factory=list)
-    _collectors: list[Collector] = field(default_factory=list)
+    ready: list[Ready] = field(default_factory=list)
+    collectors: list[Collector] = field(default_factory=list)
 
     @classmethod
     def prepare(
@@ -143,15 +157,16 @@ class Hunt:
                 hunt._correlate(rule, (known or {}).get(rule.id, frozenset()))
         return hunt
 
-    def _compiled(self, rule: Rule) -> _Ready | None:
+    def _compiled(self, rule: Rule) -> Ready | None:
         """The rule made ready; None with the reason in ``refused`` where it cannot be."""
         made = convert(rule, self.schema)
         reason = foreign(rule) or made.error
         if made.query is None or reason is not None:
             self.refused[rule.id] = reason.message if isinstance(reason, NeedsProfile) else str(reason)
             return None
-        ready = _Ready(rule, compile_query(made.query.body["query"], self.schema.mapping))
-        self._ready.append(ready)
+        query = made.query.body["query"]
+        ready = Ready(rule, tree(query, self.schema.mapping), compile_query(query, self.schema.mapping))
+        self.ready.append(ready)
         return ready
 
     def _correlate(self, rule: Rule, known: frozenset[Group]) -> None:
@@ -163,35 +178,32 @@ class Hunt:
             return
         collector = Collector(rule, self.schema, known)
         for name, base in rule.references.items():
-            ready = next((one for one in self._ready if one.rule.document == base.document), None)
+            ready = next((one for one in self.ready if one.rule.document == base.document), None)
             if ready is None:
                 ready = self._compiled(base)
                 assert ready is not None  # else the correlation had no plan
                 ready.shown = False
-            ready.takers.append(partial(collector.take, name))
+            ready.takers.append((len(self.collectors), name))
             if not rule.correlation.generate:
                 ready.shown = False
                 self.counts.pop(ready.rule.id, None)
-        self._collectors.append(collector)
+        self.collectors.append(collector)
         self.counts[rule.id] = 0
 
-    def run(self, reader: Iterable[tuple[Mapping[str, Any], str, int]], window: Window = Window()) -> Iterator[AnyHit]:
-        """Yield the hits in the order of the records, those of correlations in the end."""
-        for record, path, number in reader:
-            if self._collectors:
-                self.span.take(record)
-            if record not in window:
-                continue
-            self.searched += 1
-            self.tally.take(record)
-            document = self.schema.document(record)
-            for ready in self._ready:
-                if ready.matches(document):
-                    for take in ready.takers:
-                        take(document, f"{self.searched}")
-                    if ready.shown:
-                        self.counts[ready.rule.id] += 1
-                        yield Hit(ready.rule, record, path, number)
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A process of its own prepares the rules again: predicates cannot be sent."""
+        return _prepared, (list(self.rules), self.schema.name)
+
+    def run(self, reader: Reader, window: Window = Window(), *, jobs: int = 1) -> Iterator[AnyHit]:
+        """Yield the hits in the order of the records, those of correlations in the end.
+
+        Parameters: ``jobs`` is the number of processes that search where there is enough for them to do.
+        """
+        reader.restart()
+        for match in matches(self, reader, window, self.span, jobs):
+            ready = self.ready[match.ready]
+            self.counts[ready.rule.id] += 1
+            yield Hit(ready.rule, match.source, match.path, match.number)
         yield from self._correlated(window)
 
     def _correlated(self, window: Window) -> Iterator[CorrelationHit]:
@@ -201,7 +213,7 @@ class Hunt:
         millisecond, epoch = timedelta(milliseconds=1), datetime(1970, 1, 1, tzinfo=timezone.utc)
         since = span.first if window.since is None else (window.since - epoch) // millisecond
         until = span.last if window.until is None else -((epoch - window.until) // millisecond) - 1
-        for collector in self._collectors:
+        for collector in self.collectors:
             for hit in collector.hits(max(since, span.first), min(until, span.last)):
                 self.counts[hit.rule.id] += 1
                 yield hit
@@ -214,9 +226,13 @@ class Hunt:
     def matching(self, record: Mapping[str, Any]) -> Iterator[Rule]:
         """Yield the rules that match one record; a correlation is about more than one."""
         document = self.schema.document(record)
-        for ready in self._ready:
+        for ready in self.ready:
             if ready.shown and ready.matches(document):
                 yield ready.rule
+
+
+def _prepared(rules: list[Rule], schema: str) -> Hunt:
+    return Hunt.prepare(rules, get_schema(schema))
 
 
 def foreign(rule: Rule) -> Refused | None:

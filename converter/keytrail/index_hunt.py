@@ -47,11 +47,14 @@ SHOWN = (
 )
 
 
-@dataclass(frozen=True)
 class IndexedHit(Hit):
     """A rule that matched a document: ``path`` is its index; ``record`` has what a hit is shown with, and no more."""
 
-    document_id: str
+    __slots__ = ("document_id",)
+
+    def __init__(self, rule: Rule, record: Mapping[str, Any], index: str, document_id: str) -> None:
+        super().__init__(rule, record, index, 0)
+        self.document_id = document_id
 
     def as_dict(self) -> dict[str, Any]:
         """Return the hit as JSON has it: that of a file, with the document's id for the number of a record."""
@@ -235,7 +238,7 @@ class IndexHunt:
             hint = "hunt in an index that keeps it, or in the files"
             raise ClusterError(f"the index {hit['_index']} does not keep _source", hint=hint)
         record = record_of(hit["_source"], asked.fields)
-        return IndexedHit(asked.rule, record, str(hit["_index"]), 0, str(hit["_id"]))
+        return IndexedHit(asked.rule, record, str(hit["_index"]), str(hit["_id"]))
 
     # -- correlations ---------------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ null and an empty list are no value.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Union
 
 Scalar = Union[str, int, float, bool]
@@ -14,7 +15,41 @@ Scalar = Union[str, int, float, bool]
 
 def values(document: object, path: str) -> list[Scalar]:
     """Return the scalar values at ``path``, in the document's order; objects and nulls are not values."""
-    return [found for found in _nodes(document, path) if isinstance(found, (str, int, float, bool))]
+    found: list[Scalar] = []
+    _gather(document, path, found)
+    return found
+
+
+def _gather(node: object, path: str, found: list[Scalar]) -> None:
+    """The same as ``_nodes``, for scalars: this is what a hunt spends its time on."""
+    if not path:
+        _scalars(node, found)
+    elif isinstance(node, dict):
+        if path in node:
+            _scalars(node[path], found)
+        for head, rest in _cuts(path):
+            if head in node:
+                _gather(node[head], rest, found)
+    elif isinstance(node, list):
+        for element in node:
+            _gather(element, path, found)
+    elif isinstance(node, Mapping):
+        _gather(dict(node), path, found)
+
+
+def _scalars(node: object, found: list[Scalar]) -> None:
+    if isinstance(node, (str, int, float)):
+        found.append(node)
+    elif isinstance(node, list):
+        for element in node:
+            _scalars(element, found)
+
+
+@lru_cache(maxsize=4096)
+def _cuts(path: str) -> tuple[tuple[str, str], ...]:
+    """The ways to cut a path in two."""
+    parts = path.split(".")
+    return tuple((".".join(parts[:count]), ".".join(parts[count:])) for count in range(1, len(parts)))
 
 
 def values_below(document: object, path: str) -> list[Scalar]:

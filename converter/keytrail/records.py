@@ -6,7 +6,7 @@ import io
 import os
 import stat
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from itertools import chain, islice
@@ -29,6 +29,9 @@ _KINDS = {dict: "an object", list: "a list", str: "a string", bool: "true or fal
 _SHAPES = 'neither {"Records": [...]}, nor a list of records, nor a CloudTrail record'
 
 
+Skip = Callable[[bytes], bool]
+
+
 class Record(NamedTuple):
     """One CloudTrail record and where it stands: the file, and its number in it, counted from 1."""
 
@@ -39,9 +42,10 @@ class Record(NamedTuple):
 
 @dataclass
 class Found:
-    """What ``find_files`` found: files to read, how many were passed over, and paths that lead nowhere."""
+    """What ``find_files`` found: files to read, how many bytes they are, how many were passed over, and dead ends."""
 
     files: list[Path] = field(default_factory=list)
+    size: int = 0
     passed_over: int = 0
     bad: list[RecordError] = field(default_factory=list)
 
@@ -113,20 +117,52 @@ def _add_file(path: Path, found: Found, seen: set[tuple[int, int]], *, only_regu
     if only_regular and not stat.S_ISREG(status.st_mode):
         found.passed_over += 1
         return
-    _add(path, (status.st_dev, status.st_ino), found, seen)
+    if _add(path, (status.st_dev, status.st_ino), found, seen):
+        found.size += status.st_size
 
 
-def _add(path: Path, identity: tuple[int, int], found: Found, seen: set[tuple[int, int]]) -> None:
-    if identity not in seen:
-        seen.add(identity)
-        found.files.append(path)
+def _add(path: Path, identity: tuple[int, int], found: Found, seen: set[tuple[int, int]]) -> bool:
+    if identity in seen:
+        return False
+    seen.add(identity)
+    found.files.append(path)
+    return True
 
 
-class Reader:
+@dataclass
+class Tally:
+    """What a reader has counted; ``bad`` holds the first thousand errors."""
+
+    files: int = 0
+    records: int = 0
+    digests: int = 0
+    insights: int = 0
+    bad_count: int = 0
+    bad: list[RecordError] = field(default_factory=list)
+
+    def report(self, error: RecordError) -> None:
+        """Count an error."""
+        # A traceback would keep the frames, and with them the whole file, for as long as the error is kept.
+        error.__traceback__ = None
+        self.bad_count += 1
+        if len(self.bad) < MAX_KEPT:
+            self.bad.append(error)
+
+    def add(self, other: Tally) -> None:
+        """Count what another reader has counted."""
+        self.files += other.files
+        self.records += other.records
+        self.digests += other.digests
+        self.insights += other.insights
+        self.bad_count += other.bad_count
+        self.bad += other.bad[: MAX_KEPT - len(self.bad)]
+
+
+class Reader(Tally):
     """The CloudTrail records in some paths, one after the other: ``for record in Reader(["logs/"])``.
 
-    Parameters: ``paths`` as for ``find_files``; ``stdin`` is read for ``-``; ``limit`` is the most bytes that
-    one JSON document may have. One file is in memory at a time, of NDJSON one line.
+    Parameters: ``paths`` as for ``find_files``, or what that found; ``stdin`` is read for ``-``; ``limit`` is the most
+    bytes that one JSON document may have. One file is in memory at a time, of NDJSON one line.
     Bad input is never raised: it is counted, described, and reading goes on with the next record or file.
     Iterating again reads again, and counts from the start.
 
@@ -137,48 +173,51 @@ class Reader:
     """
 
     def __init__(
-        self, paths: Iterable[str], *, stdin: io.BufferedIOBase | None = None, limit: int = MAX_DOCUMENT
+        self, paths: Iterable[str] | Found, *, stdin: io.BufferedIOBase | None = None, limit: int = MAX_DOCUMENT
     ) -> None:
-        self._found = find_files(paths)
+        self.found = paths if isinstance(paths, Found) else find_files(paths)
+        self.limit = limit
         self._stdin = stdin
-        self._limit = limit
-        self.passed_over = self._found.passed_over
-        self._start()
+        self._skip: Skip | None = None
+        self._number = 0
+        self.passed_over = self.found.passed_over
+        self.restart()
 
     @property
     def paths(self) -> Sequence[Path]:
         """The files, in the order in which they are read; ``files + digests`` of them have been opened."""
-        return self._found.files
+        return self.found.files
 
-    def _start(self) -> None:
-        self.files = self.records = self.digests = self.insights = self._number = 0
-        self.bad: list[RecordError] = []
-        self.bad_count = 0
-        for error in self._found.bad:
-            self._report(error)
+    def restart(self) -> None:
+        """Count from the start."""
+        super().__init__()
+        for error in self.found.bad:
+            self.report(error)
 
     def __iter__(self) -> Iterator[Record]:
-        self._start()
-        for path in self._found.files:
-            self.files += 1
-            try:
-                with self._open(path) as stream:
-                    yield from self._file(Unpacked(stream, str(path), self._limit))
-            except OSError as error:
-                self._report(RecordError(f"cannot be read: {error.strerror}", path=path))
+        self.restart()
+        for path in self.found.files:
+            yield from self.read(path)
+
+    def read(self, path: Path, skip: Skip | None = None) -> Iterator[Record]:
+        """Yield the records of one file, and count them.
+
+        Parameters: ``skip`` is given each line of NDJSON and may say that it is one sound record that is of no
+        interest; then it is counted and not parsed.
+        """
+        self.files += 1
+        self._skip = skip
+        try:
+            with self._open(path) as stream:
+                yield from self._file(Unpacked(stream, str(path), self.limit))
+        except OSError as error:
+            self.report(RecordError(f"cannot be read: {error.strerror}", path=path))
 
     def _open(self, path: Path) -> AbstractContextManager[io.BufferedIOBase]:
         if path != STDIN:
             return path.open("rb")
         # Not ours to close.
         return nullcontext(self._stdin or cast(io.BufferedIOBase, sys.stdin.buffer))
-
-    def _report(self, error: RecordError) -> None:
-        # A traceback would keep the frames, and with them the whole file, for as long as the error is kept.
-        error.__traceback__ = None
-        self.bad_count += 1
-        if len(self.bad) < MAX_KEPT:
-            self.bad.append(error)
 
     def _file(self, source: Unpacked) -> Iterator[Record]:
         """The records of one file: NDJSON when its first line is a whole JSON value, else one document."""
@@ -192,14 +231,18 @@ class Reader:
         elif first:
             yield from self._whole(source, chain(first, lines))
         elif source.problem is None:
-            self._report(RecordError("nothing but white space", path=source.path))
+            self.report(RecordError("nothing but white space", path=source.path))
         if source.problem is not None:
             used = self.records - before
             source.problem.message += f"; {used:,} records before that are used" if used else ""
-            self._report(source.problem)
+            self.report(source.problem)
 
     def _line(self, source: Unpacked, text: bytes, line: int) -> Iterator[Record]:
         """The records of a line of NDJSON."""
+        if self._skip is not None and self._skip(text):
+            self._number += 1
+            self.records += 1
+            return
         try:
             value = parse(text, path=source.path, line=line)
         except RecordError as error:
@@ -242,19 +285,19 @@ class Reader:
             except RecordError as flaw:
                 self._number += 1
                 flaw.message = f"record {self._number}: {flaw.message}"
-                self._report(flaw)
+                self.report(flaw)
             else:
                 yield from self._checked([value], source.path, piece.line)
         if pieces:
             return
         lines = [(at, text) for at, text in enumerate(bytes(data).split(b"\n"), line) if text.strip()]
-        if by_lines and len(lines) > 1 and (_named_ndjson(source.path) or is_whole(lines[1][1])):
+        if by_lines and len(lines) > 1 and (named_ndjson(source.path) or is_whole(lines[1][1])):
             # NDJSON whose first line is broken.
             for at, text in lines:
                 yield from self._line(source, text, at)
         elif source.problem is None:
             # Of a file that is cut off, that is the trouble, and not how its last line ends.
-            self._report(error)
+            self.report(error)
 
     def _document(self, value: object, path: str, line: int | None) -> Iterator[Record]:
         """The records of a parsed document: a list of them, one of them, or CloudTrail's file format."""
@@ -268,7 +311,7 @@ class Reader:
         if isinstance(items, list):
             yield from self._checked(items, path, line)
         else:
-            self._report(RecordError(_SHAPES, path=path, line=line, hint=_shape_hint(value)))
+            self.report(RecordError(_SHAPES, path=path, line=line, hint=_shape_hint(value)))
 
     def _checked(self, items: list[Any], path: str, line: int | None) -> Iterator[Record]:
         """Those items that are CloudTrail records."""
@@ -282,7 +325,7 @@ class Reader:
             if flaw is None and some_deep and deeper_than(item, MAX_DEPTH):
                 flaw = f"is nested more than {MAX_DEPTH} levels deep"
             if flaw is not None:
-                self._report(RecordError(f"record {self._number} {flaw}", path=path, line=line))
+                self.report(RecordError(f"record {self._number} {flaw}", path=path, line=line))
                 continue
             self.records += 1
             yield Record(item, path, self._number)
@@ -290,10 +333,11 @@ class Reader:
 
 def _is_ndjson(path: str, first: bytes, second: bytes) -> bool:
     """Whether a file of several lines is NDJSON, by its first lines; the first may be broken."""
-    return is_whole(first) or (_named_ndjson(path) and is_whole(second))
+    return is_whole(first) or (named_ndjson(path) and is_whole(second))
 
 
-def _named_ndjson(path: str) -> bool:
+def named_ndjson(path: str) -> bool:
+    """Tell whether a file's name says that it has a JSON value in each line."""
     return path.lower().endswith(_LINES_SUFFIXES)
 
 

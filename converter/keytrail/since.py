@@ -22,7 +22,7 @@ from keytrail.progress import Course, size_of
 from keytrail.records import MAX_KEPT, STDIN, Reader, find_files
 from keytrail.state import MINUTE, Read, State, day_of, fingerprint
 from keytrail.summary import Summary
-from keytrail.times import DAY
+from keytrail.times import DAY, milliseconds
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
@@ -47,7 +47,7 @@ class SinceLast:
 
     Parameters: ``rules`` are those of the hunt, which ``prepare`` makes ready, each time anew; ``state`` is what the
     last run left, and what this run makes of it once :meth:`run` has come to its end; ``now`` is in milliseconds
-    since 1970. Errors: UsageError where ``paths`` has standard input.
+    since 1970; ``jobs`` processes search. Errors: UsageError where ``paths`` has standard input.
     """
 
     rules: Sequence[Rule]
@@ -55,6 +55,7 @@ class SinceLast:
     paths: Sequence[str]
     state: State
     now: int
+    jobs: int = 1
     total: int = 0
     records: int = 0
     searched: int = 0
@@ -109,8 +110,9 @@ class SinceLast:
         """Read a new file for its event times; None where it could not be opened, and is to be tried again."""
         reader, span = Reader([str(path)]), Span()
         for record in reader:
-            span.take(record.record)
-            self._span.take(record.record)
+            moment = milliseconds(record.record.get("eventTime"))
+            span.take(moment)
+            self._span.take(moment)
             self.records += 1
         self._done += size_of(path)
         self.searched += reader.records
@@ -157,7 +159,7 @@ class SinceLast:
         order = {path: place for place, path in enumerate(self._found.files)}
         reader = Reader([str(path) for path in sorted([*known, *stretch.new], key=order.__getitem__)])
         self._course = Course(reader)
-        for hit in hunt.run(reader, self._window(stretch)):
+        for hit in hunt.run(reader, self._window(stretch), jobs=self.jobs):
             if isinstance(hit, CorrelationHit):
                 episode = hit.episode
                 told = not self.state.tell(hit.rule.id, episode.group, episode.start, episode.end, day)

@@ -83,6 +83,10 @@ class Tally:
         """Count a record."""
         self.shapes[tuple([_word(record.get(name)) for name in _ASKED])] += 1
 
+    def add(self, other: Tally) -> None:
+        """Add what another has counted."""
+        self.shapes += other.shapes
+
     def blind(self, rules: Iterable[Rule]) -> dict[str, str]:
         """Return, by its id, what each rule needs and the records lack: nothing, where there is no record at all."""
         missing = {word: [name for name in NEEDS.get(word, ()) if self._lacks(NEEDS[word][name])] for word in NEEDS}

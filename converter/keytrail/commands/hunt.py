@@ -38,6 +38,7 @@ from keytrail.since import SinceLast
 from keytrail.state import load_state, locked
 from keytrail.summary import Summary
 from keytrail.telemetry import blind_lines
+from keytrail.workers import cores
 
 if TYPE_CHECKING:
     from keytrail.report import Findings
@@ -76,6 +77,7 @@ class Run:
 @click.option("--since", help="Only events from this time on (ISO 8601, UTC unless it says otherwise), or: last.")
 @click.option("--until", help="Only events before this time.")
 @click.option("--state", type=click.Path(path_type=Path), help="For --since last: where it is kept what was read.")
+@click.option("--jobs", type=click.IntRange(min=1), help="How many processes search; one per core if not said.")
 @click.option("--fail-on", type=click.Choice(LEVELS), help="Exit with 1 on a hit of this level or above.")
 @click.option("--report", type=click.Path(path_type=Path), help="Write a report, one HTML file, to this path.")
 @click.option(
@@ -93,6 +95,7 @@ def command(
     since: str | None,
     until: str | None,
     state: Path | None,
+    jobs: int | None,
     fail_on: str | None,
     report: Path | None,
     style: str,
@@ -116,9 +119,9 @@ def command(
         if url is not None and index is not None:
             run = _in_index(pack, narrowing, url, index, window, stack)
         elif state is not None:
-            run = _since_last(pack, narrowing, paths, state, quiet)
+            run = _since_last(pack, narrowing, paths, state, quiet, jobs or cores())
         else:
-            run = _whole(pack, narrowing, paths, window)
+            run = _whole(pack, narrowing, paths, window, jobs or cores())
         levels = _tell(run, output, findings, progress=not quiet)
         summary = run.summary()
         _close(run, output, pack, summary)
@@ -157,9 +160,9 @@ def _prepare(pack: Pack, narrowing: Narrowing) -> Hunt:
     return Hunt.prepare(pack.rules, get_schema("keytrail"), known)
 
 
-def _whole(pack: Pack, narrowing: Narrowing, paths: tuple[str, ...], window: Window) -> Run:
+def _whole(pack: Pack, narrowing: Narrowing, paths: tuple[str, ...], window: Window, jobs: int) -> Run:
     hunt, reader = _prepare(pack, narrowing), Reader(paths)
-    return Run(hunt.run(reader, window), Course(reader), lambda: Summary.of(hunt, reader))
+    return Run(hunt.run(reader, window, jobs=jobs), Course(reader), lambda: Summary.of(hunt, reader))
 
 
 def _in_index(pack: Pack, narrowing: Narrowing, url: str, index: str, window: Window, stack: ExitStack) -> Run:
@@ -171,7 +174,7 @@ def _in_index(pack: Pack, narrowing: Narrowing, url: str, index: str, window: Wi
     return Run(hunt.run(window), hunt, hunt.summary)
 
 
-def _since_last(pack: Pack, narrowing: Narrowing, paths: tuple[str, ...], state: Path, quiet: bool) -> Run:
+def _since_last(pack: Pack, narrowing: Narrowing, paths: tuple[str, ...], state: Path, quiet: bool, jobs: int) -> Run:
     if not state.exists() and not quiet:
         click.echo(f"note: there is no state {state} yet: everything is read", err=True)
     found = SinceLast(
@@ -180,6 +183,7 @@ def _since_last(pack: Pack, narrowing: Narrowing, paths: tuple[str, ...], state:
         paths,
         load_state(state, paths),
         now=time.time_ns() // 1_000_000,
+        jobs=jobs,
     )
     return Run(found.run(), found, found.summary, lambda: found.state.save(state))
 

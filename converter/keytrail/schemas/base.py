@@ -25,7 +25,8 @@ class Schema:
     same value in another type: ``{"source.address": {"ip": "source.ip"}}``. ``time`` is the date field that holds the
     event's time. ``copies`` leads from a field that a site's own pipeline fills to the flattened field that it copies
     from. ``taken`` says in words, and as a test of a record, what it takes for an event to be in the index at all; None
-    is an index that takes every event.
+    is an index that takes every event. ``as_is`` says that each member of a record is the document's member of the same
+    name, made from itself alone, and a text is itself; what else the document has is made from eventTime.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Schema:
     copies: Mapping[str, str] = field(default_factory=dict)
     taken: tuple[str, Callable[[Mapping[str, Any]], bool]] | None = None
     time: str = "@timestamp"
+    as_is: bool = False
 
     @cached_property
     def mapping(self) -> IndexMapping:

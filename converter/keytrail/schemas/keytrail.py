@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from keytrail.schemas.base import Schema
@@ -181,6 +182,8 @@ def _objectlike(key: str, value: Any) -> Any:
 
 
 def _clean(node: Any) -> Any:
+    if isinstance(node, str) or node is None:
+        return node
     if isinstance(node, Mapping):
         return {_clean_key(str(key)): _clean(value) for key, value in node.items()}
     if isinstance(node, list):
@@ -188,6 +191,7 @@ def _clean(node: Any) -> Any:
     return node
 
 
+@lru_cache(maxsize=4096)
 def _clean_key(key: str) -> str:
     if key.strip() and not key.startswith(".") and not key.endswith(".") and ".." not in key:
         return key
@@ -204,4 +208,5 @@ SCHEMA = Schema(
     prefixes={f"{name}.": f"{name}." for name in _OBJECTS},
     body=BODY,
     document=document,
+    as_is=True,
 )

@@ -1,0 +1,189 @@
+"""How fast a hunt is, against unpacking alone: the time of libdeflate's gunzip over the same files is 1.0.
+
+``python -m benchmarks.hunting`` writes the logs of ``benchmarks.logs`` (or takes those in ``--logs``) and hunts in them
+with the pack, with a rule that matches three events in four, and with the rules in each ``--rules`` folder. Ratios are
+of processor time, unpacking and hunting in turn, the best of several runs each. Hits are compared with those of
+``keytrail.reference`` on the first files; a difference is an error. Then the same with two processes, and the memory
+that a hunt takes over a sixteenth, a fourth and all of the files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import deflate
+from keytrail import reference
+from keytrail.data import packaged
+from keytrail.hunt import Hit, Hunt
+from keytrail.pack import Rule, load_rules
+from keytrail.records import Found, Reader
+from keytrail.schemas import get_schema
+
+from benchmarks import logs
+
+NOISY = """title: Three events in four
+id: 7d0c8f9e-2b3a-4c5d-8e6f-1a2b3c4d5e6f
+logsource: {product: aws, service: cloudtrail}
+detection:
+  selection: {readOnly: true}
+  condition: selection
+"""
+
+
+class Wrong(SystemExit):
+    """The hits are not those of the reference."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One hunt: how long it took by the clock and by the processor, and how many hits it had."""
+
+    clock: float
+    processor: float
+    hits: int
+
+
+def gunzip(paths: Iterable[Path]) -> Run:
+    """Unpack every file and throw it away."""
+    clock, processor = time.perf_counter(), time.process_time()
+    for path in paths:
+        deflate.gzip_decompress(path.read_bytes())
+    return Run(time.perf_counter() - clock, time.process_time() - processor, 0)
+
+
+def hunt(rules: list[Rule], paths: list[Path], jobs: int = 1) -> Run:
+    """Hunt in every file."""
+    hunting = Hunt.prepare(rules, get_schema("keytrail"))
+    reader = Reader(Found(paths, size=sum(path.stat().st_size for path in paths)))
+    clock, processor = time.perf_counter(), time.process_time()
+    hits = sum(1 for _ in hunting.run(reader, jobs=jobs))
+    run = Run(time.perf_counter() - clock, time.process_time() - processor, hits)
+    if reader.bad_count:
+        raise Wrong(f"the logs are not sound: {reader.bad[0]}")
+    return run
+
+
+def check(rules: list[Rule], paths: list[Path]) -> int:
+    """Compare the hits of single rules in some files with the reference's; return how many there are."""
+    hunting = Hunt.prepare(rules, get_schema("keytrail"))
+    found = Counter(
+        (hit.rule.id, hit.path, hit.number) for hit in hunting.run(Reader(Found(paths))) if isinstance(hit, Hit)
+    )
+    meant = {one.rule.id: reference.compile_rule(one.rule.document) for one in hunting.ready if one.shown}
+    expected = Counter(
+        (name, str(path), number)
+        for path in paths
+        for number, record in enumerate(json.loads(gzip.decompress(path.read_bytes()))["Records"], 1)
+        for name, matches in meant.items()
+        if matches(record)
+    )
+    if found != expected:
+        wrong = sorted((found - expected) + (expected - found))
+        raise Wrong(f"{len(wrong)} hits are not those of the reference, the first is {wrong[0]}")
+    return expected.total()
+
+
+def best(run: Callable[[], Run], runs: list[Run]) -> Run:
+    """Run once more and return the one that took the processor least."""
+    runs.append(run())
+    return min(runs, key=lambda one: one.processor)
+
+
+def measure(name: str, rules: list[Rule], paths: list[Path], given: argparse.Namespace) -> None:
+    """Print the figures of one set of rules."""
+    checked = check(rules, paths[: given.check])
+    unpacking: list[Run] = []
+    hunting: list[Run] = []
+    for _ in range(given.runs):
+        alone = best(lambda: gunzip(paths), unpacking)
+        one = best(lambda: hunt(rules, paths), hunting)
+    events = given.events or 1
+    print(
+        f"{name:24} {len(rules):4} rules {one.hits:9,} hits  ratio {alone.processor / one.processor:.2f}  "
+        f"{1e6 * alone.processor / events:.2f} and {1e6 * one.processor / events:.2f} us an event; "
+        f"{checked:,} hits in {len(paths[: given.check])} files as the reference has them"
+    )
+    if given.jobs > 1:
+        clock = min(hunt(rules, paths).clock for _ in range(given.runs))
+        runs = [hunt(rules, paths, given.jobs) for _ in range(given.runs)]
+        if {run.hits for run in runs} != {one.hits}:
+            raise Wrong("two processes have other hits than one")
+        print(f"{'':24} {given.jobs} processes are {clock / min(run.clock for run in runs):.2f} times as fast as one")
+
+
+def memory(paths: list[Path]) -> None:
+    """Print the peak memory of a hunt with the pack, in a process of its own, over ever more files."""
+    for share in (16, 4, 1):
+        some = paths[: max(len(paths) // share, 1)]
+        words = [sys.executable, "-m", "benchmarks.hunting", "--peak"]
+        done = subprocess.run(words, input="\0".join(map(str, some)), capture_output=True, text=True, check=True)
+        print(f"{len(some):7,} files {int(done.stdout) / 1024:8.0f} MB at most")
+
+
+def peak() -> None:
+    """Hunt in the files that standard input names, and print the most memory that it took, in KB."""
+    hunt(load_rules([packaged("rules")]).rules, [Path(name) for name in sys.stdin.read().split("\0")])
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+
+
+def noisy(folder: Path) -> list[Rule]:
+    """Return the rule that matches three events in four."""
+    path = folder / "noisy.yml"
+    path.write_text(NOISY, encoding="utf-8")
+    return load_rules([path]).rules
+
+
+def report(folder: Path, given: argparse.Namespace) -> None:
+    """Print all figures for the logs in a folder."""
+    paths = sorted(folder.rglob("*.json.gz"))
+    if not paths:
+        raise SystemExit(f"no .json.gz file in {folder}")
+    given.events = sum(len(json.loads(gzip.decompress(path.read_bytes()))["Records"]) for path in paths)
+    packed = sum(path.stat().st_size for path in paths)
+    print(f"{given.events:,} events in {len(paths):,} files, {packed:,} bytes packed")
+    measure("our pack", load_rules([packaged("rules")]).rules, paths, given)
+    with TemporaryDirectory() as other:
+        measure("three events in four", noisy(Path(other)), paths, given)
+    for foreign in given.rules:
+        measure(foreign.name, load_rules([foreign]).rules, paths, given)
+    memory(paths)
+
+
+def main() -> None:
+    """Print the figures that the command line asks for."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.hunting", description=(__doc__ or "").partition("\n")[0]
+    )
+    parser.add_argument("--logs", type=Path, help="hunt in the .json.gz files of this folder instead of made ones")
+    parser.add_argument("--rules", type=Path, action="append", default=[], help="measure the rules of this folder, too")
+    parser.add_argument("--events", type=int, default=1_000_000)
+    parser.add_argument("--files", type=int, default=1_000)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--check", type=int, default=10, help="how many files the reference reads as well")
+    parser.add_argument("--jobs", type=int, default=min(2, len(os.sched_getaffinity(0))))
+    parser.add_argument("--peak", action="store_true", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.peak:
+        peak()
+    elif given.logs:
+        report(given.logs, given)
+    else:
+        with TemporaryDirectory() as folder:
+            logs.write(Path(folder), given.events, given.files)
+            report(Path(folder), given)
+
+
+if __name__ == "__main__":
+    main()
