@@ -228,11 +228,13 @@ def test_what_is_beyond_the_readers_limits_is_refused_where_a_rule_asks(tmp_path
     rule = HEAD.format(id="00000000-0000-4000-8000-000000000000") + "  one: {eventName: Decrypt}\n  condition: one\n"
     (tmp_path / "rules").mkdir()
     hunt = Hunt.prepare(loaded(tmp_path / "rules", [rule]), SCHEMA)
-    for name, bad, records in (("Decrypt", 1, 1), ("ListKeys", 0, 2)):
-        text = json.dumps({"Records": [sound(1, name, x="here"), sound(2)]}).replace('"here"', value)
+    # The first of each kind of call is read, whether a rule asks or not.
+    for name, bad, records in (("Decrypt", 1, 2), ("ListKeys", 0, 3)):
+        text = json.dumps({"Records": [sound(0, "ListKeys"), sound(1, name, x="here"), sound(2)]})
+        text = text.replace('"here"', value)
         (tmp_path / "a.json").write_text(text, encoding="utf-8")
         reader = Reader([str(tmp_path / "a.json")])
-        assert [number for _, _, number, _ in shown(hunt.run(reader))] == [2]
+        assert [number for _, _, number, _ in shown(hunt.run(reader))] == [3]
         assert (reader.bad_count, reader.records) == (bad, records)
 
 
