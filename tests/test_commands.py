@@ -89,6 +89,7 @@ def test_a_refused_rule_is_named_with_its_field_and_makes_the_exit_code_1() -> N
     [
         ("eventNmae", "GenerateDataKey", "eventNmae"),
         ("eventName|nosuch", "x", "nosuch"),
+        ("eventName|fieldref", "requestParameters", "requestParameters is an object"),
         ("requestParameters.a|re", "'(?=x)'", "lookaround"),
     ],
 )
