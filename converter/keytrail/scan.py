@@ -73,6 +73,7 @@ class Scanned:
 
     def __init__(self, data: bytes) -> None:
         self._data = data
+        self._start = _address(data)
         try:
             if not data.isascii():
                 str(data, "utf-8")
@@ -109,7 +110,7 @@ class Scanned:
         raw = self.outlines[place].eventVersion
         if isinstance(raw, msgspec.UnsetType):
             return None
-        begin = _address(raw) - _address(self._data) - len(_ANCHOR)
+        begin = _address(raw) - self._start - len(_ANCHOR)
         return begin if self._data[max(begin, 0) : begin + len(_ANCHOR)] == _ANCHOR else None
 
 

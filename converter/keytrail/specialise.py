@@ -174,17 +174,20 @@ class Specialised(Generic[Subject]):
             if names is None:
                 self._any.append(place)
         self._pairs: dict[tuple[str, str], Left[Subject]] = {}
+        self._busy: set[str] = set()
         self.idle: set[str] = set()
         """Names of events that no subject can match, whatever their source; only ever looked at, outside."""
 
     def is_idle(self, name: str) -> bool:
         """Tell whether no subject can match an event of this name, and remember it."""
-        if any(reduced(whole, {NAME: name}) is not False for _, whole in self._for(name)) or not self._settles:
+        if name in self._busy or not self._settles:
             return False
+        busy = any(reduced(whole, {NAME: name}) is not False for _, whole in self._for(name))
         if len(name) <= LONGEST_KEPT:
-            _make_room(self.idle)
-            self.idle.add(name)
-        return True
+            kept = self._busy if busy else self.idle
+            _make_room(kept)
+            kept.add(name)
+        return not busy
 
     def _for(self, name: str) -> list[tuple[Subject, Tree]]:
         places = sorted(self._any + self._named.get(ascii_lower(name), []))
