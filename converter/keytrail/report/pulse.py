@@ -98,8 +98,9 @@ class TrailPulse:
 
     def digests_said(self, end: int | None) -> str:
         """Say whether there is a digest every hour, as far as was seen until ``end``."""
-        times = [one for gaps in (self.logs, self.digests, self.failures) for one in (gaps.first, gaps.last) if one]
-        seen = max([*times, end or 0]) - min(times) if times else 0
+        ends = (one for gaps in (self.logs, self.digests, self.failures) for one in (gaps.first, gaps.last))
+        times = [one for one in (*ends, end) if one is not None]
+        seen = max(times) - min(times) if times else 0
         if not self.digests.count:
             return "none" if seen > DIGESTS_LATE else "none, in less than the hour and a half that would tell"
         gap, since = self.digests.longest, self.digests.longest_from
