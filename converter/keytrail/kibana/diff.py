@@ -17,10 +17,14 @@ CLAUSES = ("must", "filter", "should", "must_not")
 
 @dataclass(frozen=True)
 class Change:
-    """One field that changes, with the lines that say how: each begins with ``+``, ``-`` or ``~``."""
+    """One field that changes, with the lines that say how: each begins with ``+``, ``-`` or ``~``.
+
+    ``placed`` tells that the lines say themselves where in the field they are.
+    """
 
     field: str
     lines: tuple[str, ...]
+    placed: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """Return the change as JSON has it."""
@@ -30,7 +34,7 @@ class Change:
 def changes(before: Mapping[str, Any], after: Mapping[str, Any], fields: Sequence[str]) -> tuple[Change, ...]:
     """Return what changes in ``fields`` from one normal form to another."""
     found = ((name, before.get(name), after.get(name)) for name in fields if before.get(name) != after.get(name))
-    return tuple(Change(name, tuple(_lines(name, old, new))) for name, old, new in found)
+    return tuple(Change(name, tuple(_lines(name, old, new)), name == "filters") for name, old, new in found)
 
 
 def _lines(name: str, old: Any, new: Any) -> Iterator[str]:

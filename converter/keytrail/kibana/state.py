@@ -140,7 +140,7 @@ def digest(value: Any) -> str:
 
 
 def normal(rule: Mapping[str, Any]) -> dict[str, Any]:
-    """Return our fields of a rule in the form in which equal ones are equal: without what is empty, and with the defaults.
+    """Return our fields of a rule in the form in which equal ones are equal: nothing that is empty, and the defaults.
 
     The same for what is sent and for what Kibana answers: without the server's additions, white space at the ends of
     lines, the units of times, the order of tags, and what the rule editor adds to filters.
