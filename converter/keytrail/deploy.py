@@ -29,7 +29,7 @@ class Deployment:
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
-    _takers: dict[str, Take] = field(default_factory=dict)
+    _takers: dict[str, Take] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def plan(self) -> Plan:

@@ -13,11 +13,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from keytrail.errors import ClusterError, UsageError
-from keytrail.kibana.diff import Change
-from keytrail.kibana.state import digest
 from keytrail.mapping import flat_settings
 from keytrail.schemas import Schema, ecs_custom
-from keytrail.steps import CONFLICT, CREATE, SAME, UPDATE, Step
+from keytrail.steps import CONFLICT, CREATE, SAME, UPDATE, Change, Step, digest
 
 if TYPE_CHECKING:
     from keytrail.cluster import Cluster

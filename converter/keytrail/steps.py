@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from keytrail.errors import KeytrailError, Stopped
-from keytrail.kibana.diff import Change
 
 CREATE, UPDATE, REPLACE, DELETE, SAME, CONFLICT = "create", "update", "replace", "delete", "same", "conflict"
 MARKS = {CREATE: "+", UPDATE: "~", REPLACE: "~", DELETE: "-", SAME: "=", CONFLICT: "!"}
@@ -23,6 +24,22 @@ class PlanError(KeytrailError):
 
 class PlanChanged(PlanError):
     """What would be done is not what a plan file has promised."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """One field that changes, with the lines that say how: each begins with ``+``, ``-`` or ``~``.
+
+    ``placed`` tells that the lines say themselves where in the field they are.
+    """
+
+    field: str
+    lines: tuple[str, ...]
+    placed: bool = False
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the change as JSON has it."""
+        return {"field": self.field, "lines": list(self.lines)}
 
 
 @dataclass(frozen=True)
@@ -121,6 +138,12 @@ class Plan:
             "notes": list(self.notes),
             "counts": {action: counts.get(action, 0) for action in MARKS},
         }
+
+
+def digest(value: Any) -> str:
+    """Return the SHA-256 of a value as JSON, in hexadecimal."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def hold_to(plan: Plan, promised: Any) -> None:

@@ -24,13 +24,12 @@ from keytrail.errors import UsageError
 from keytrail.filters import Filter
 from keytrail.kibana.client import Kibana, connect
 from keytrail.kibana.detection import OWN_TAG, Options, detection_rules
-from keytrail.kibana.diff import Change
 from keytrail.kibana.exceptions import Split, split
 from keytrail.kibana.plan import KEEP, OVERWRITE, Choices, Wanted
 from keytrail.kibana.versions import read_versions
 from keytrail.render import safe
 from keytrail.schemas import get_schema
-from keytrail.steps import CONFLICT, MARKS, SAME, Plan, Step
+from keytrail.steps import CONFLICT, MARKS, SAME, Change, Plan, Step
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 COLOURS = {"+": "green", "~": "yellow", "-": "red", "=": "dim", "!": "bold red"}

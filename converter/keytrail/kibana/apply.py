@@ -151,15 +151,27 @@ class Writer:
         for left in reversed(range(ATTEMPTS)):
             try:
                 return send()
-            except Uncertain:
-                for attempt in range(LOOKS):
-                    found = look()
-                    if found is not None:
-                        return found
-                    self.kibana.wait(0.5 * 2**attempt)
+            except Uncertain as error:
+                error.hint = UNKNOWN
+                found = self._looked(look)
+                if found is not None:
+                    return found
                 if not left:
                     raise
         raise AssertionError("unreachable")
+
+    def _looked(self, look: Callable[[], Written | None]) -> Written | None:
+        """Look several times, because a request may be carried out late."""
+        for attempt in range(LOOKS):
+            try:
+                found = look()
+                if found is not None:
+                    return found
+                self.kibana.wait(0.5 * 2**attempt)
+            except (Uncertain, Stopped) as error:
+                error.hint = UNKNOWN
+                raise
+        return None
 
     def _unchanged(self, step: Step) -> Rule:
         """Read the rule of a step again. Raises :class:`Changed` where it is not as the plan found it."""
@@ -194,6 +206,7 @@ class Writer:
 
 
 AGAIN = "plan again and look at it"
+UNKNOWN = "whether the last write was carried out is not known: plan again and look at it"
 
 
 def _carrier(tag: str, step: Step, rule: Rule) -> dict[str, Any]:

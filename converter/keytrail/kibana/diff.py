@@ -8,27 +8,12 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from keytrail.steps import Change
 
 LONGEST = 160  # characters of a value in one line
 CLAUSES = ("must", "filter", "should", "must_not")
-
-
-@dataclass(frozen=True)
-class Change:
-    """One field that changes, with the lines that say how: each begins with ``+``, ``-`` or ``~``.
-
-    ``placed`` tells that the lines say themselves where in the field they are.
-    """
-
-    field: str
-    lines: tuple[str, ...]
-    placed: bool = False
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the change as JSON has it."""
-        return {"field": self.field, "lines": list(self.lines)}
 
 
 def changes(before: Mapping[str, Any], after: Mapping[str, Any], fields: Sequence[str]) -> tuple[Change, ...]:

@@ -130,12 +130,6 @@ def _digest(value: Any, length: int) -> str:
     return base64.urlsafe_b64encode(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest())[:length].decode()
 
 
-def digest(value: Any) -> str:
-    """Return the SHA-256 of a value as JSON, in hexadecimal."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-
-
 # The normal form
 
 
