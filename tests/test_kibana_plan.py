@@ -77,7 +77,7 @@ class Space:
     def carry_out(self, planned: Planned) -> Outcome:
         assert not planned.problems
         steps = [step for step in planned.steps if step.action not in (SAME, CONFLICT)]
-        return carry_out(steps, Writer(self.client, TAG).take)
+        return carry_out(steps, Writer(self.client, TAG).take, stop=self.stop)
 
     def settled(self, *bodies: dict[str, Any], **more: Any) -> bool:
         """Whether nothing is left to do, and doing it writes nothing."""

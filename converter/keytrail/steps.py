@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -224,15 +225,20 @@ class Outcome:
 
 
 def carry_out(
-    steps: Sequence[Step], act: Callable[[Step], list[str]], report: Callable[[Step], None] = lambda step: None
+    steps: Sequence[Step],
+    act: Callable[[Step], list[str]],
+    report: Callable[[Step], None] = lambda step: None,
+    stop: threading.Event | None = None,
 ) -> Outcome:
     """Take the steps in their order; ``act`` takes one and returns remarks. The first failure ends it.
 
-    Parameters: ``report`` is called with each step that is done.
+    Parameters: ``report`` is called with each step that is done; where ``stop`` is set, no further step is begun.
     """
     outcome = Outcome()
     for at, step in enumerate(steps):
         try:
+            if stop is not None and stop.is_set():
+                raise Stopped("not begun, because it was stopped")
             outcome.remarks += act(step)
         except Stopped as stopped:
             outcome.interrupted, outcome.stopped = True, f"{step.name}: {stopped}"

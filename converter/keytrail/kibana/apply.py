@@ -31,8 +31,8 @@ class Changed(KibanaError):
 class Writer:
     """Takes the steps of a plan for rules in one space.
 
-    Parameters: ``tag`` marks our rules; ``lists`` leads from the id of an exception list of ours to the link that a
-    rule has to it; ``desired`` from a rule's id to the lists it is to have, None leaves links as they are.
+    Parameters: ``tag`` marks our rules; ``desired`` leads from a rule's id to the exception lists of ours that it is to
+    have, None leaves them as they are; ``link`` returns what a rule has for a list.
     """
 
     def __init__(
@@ -49,8 +49,6 @@ class Writer:
 
     def take(self, step: Step) -> list[str]:
         """Take a step and return remarks. Errors: :class:`KibanaError`, :class:`Stopped`."""
-        if self.kibana.stop.is_set():
-            raise Stopped("not begun, because it was stopped")
         if step.action == CREATE:
             return self._create(step)
         if step.action == DELETE:
