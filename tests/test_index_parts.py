@@ -213,6 +213,13 @@ def test_a_pipeline_of_the_sites_own_is_a_conflict_until_it_has_our_processors(
     assert server.puts == []
 
 
+def test_a_pipeline_waits_for_the_template_that_maps_its_fields(pipelines: tuple[Cluster, type[Pipelines]]) -> None:
+    cluster, server = pipelines
+    first, _ = parts(get_schema("ecs-custom"))
+    server.held[f"/{first.path}"] = {"template": {"settings": {"index": {"refresh_interval": "30s"}}}}
+    assert [one.action for one in plan_parts(cluster, get_schema("ecs-custom"))] == [CONFLICT, CONFLICT]
+
+
 def test_schema_ecs_has_no_parts_of_its_own() -> None:
     with pytest.raises(UsageError, match="AWS integration's own"):
         parts(get_schema("ecs"))

@@ -115,7 +115,7 @@ class Histories(RuleBasedStateMachine):
     def _apply(self, wanted: Wanted | None = None) -> Planned:
         planned = plan_rules(self.client, wanted or self._wanted(), Choices(self.drift, deletes=99))
         steps = [step for step in planned.steps if step.action not in (SAME, CONFLICT)]
-        self.outcome = carry_out(steps, Writer(self.client, TAG).take)
+        self.outcome = carry_out(steps, Writer(self.client, TAG).take, stop=self.stop)
         return planned
 
     @rule(faults=FAULTS)

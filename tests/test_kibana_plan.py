@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime, timedelta, timezone
+from email.utils import format_datetime
 from typing import Any
 
 import pytest
@@ -75,7 +77,7 @@ class Space:
     def carry_out(self, planned: Planned) -> Outcome:
         assert not planned.problems
         steps = [step for step in planned.steps if step.action not in (SAME, CONFLICT)]
-        return carry_out(steps, Writer(self.client, TAG).take)
+        return carry_out(steps, Writer(self.client, TAG).take, stop=self.stop)
 
     def settled(self, *bodies: dict[str, Any], **more: Any) -> bool:
         """Whether nothing is left to do, and doing it writes nothing."""
@@ -435,6 +437,15 @@ def test_throttling_is_waited_for_as_long_as_kibana_says(space: Space) -> None:
     assert space.writes == ["POST"]
 
 
+def test_a_retry_after_may_be_a_day_and_an_hour_and_one_that_is_neither_is_not_followed(space: Space) -> None:
+    soon = format_datetime(datetime.now(timezone.utc) + timedelta(seconds=20), usegmt=True)
+    for after in (soon, "soon"):
+        space.kibana.fail("throttled", "POST", after=after)
+    assert space.apply(body(1)).ok
+    assert 10 < space.waits[0] <= 20
+    assert space.waits[1] < 5
+
+
 def test_throttling_for_too_long_stops_with_what_was_done(space: Space) -> None:
     space.kibana.fail("edit", "POST")  # the first passes
     space.kibana.fail("throttled", "POST", after="3600")
@@ -451,6 +462,18 @@ def test_a_kibana_that_fails_for_good_stops_after_a_bounded_number_of_tries(spac
     assert not outcome.done
     assert "an error occurred" in outcome.stopped
     assert space.kibana.requests < 40
+
+
+def test_a_kibana_that_goes_away_leaves_it_open_whether_the_last_write_was_carried_out(space: Space) -> None:
+    planned = space.plan(body(1))
+    space.kibana.fail("cut after", "POST")
+    for _ in range(transport.TRIES):
+        space.kibana.fail("error before", "GET")
+    outcome = space.carry_out(planned)
+    assert "is not known" in outcome.stopped
+    assert [step.key for step in outcome.left] == ["rule-1"]
+    space.kibana.faults.clear()
+    assert space.settled(body(1))
 
 
 def test_reading_is_tried_again(space: Space) -> None:

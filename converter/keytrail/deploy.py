@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -29,7 +30,7 @@ class Deployment:
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
-    _takers: dict[str, Take] = field(default_factory=dict)
+    _takers: dict[str, Take] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def plan(self) -> Plan:
@@ -75,11 +76,14 @@ class Deployment:
         writer = Writer(kibana, wanted.tag, links, lambda list_id: lists.link(kibana, list_id))
         self._takers |= dict.fromkeys((RULE, CARRIER), writer.take)
 
-    def apply(self, report: Callable[[Step], None] = lambda step: None) -> Outcome:
-        """Take the steps that write something, in their order, until one fails. Nothing where there are problems."""
+    def apply(self, report: Callable[[Step], None] = lambda step: None, stop: threading.Event | None = None) -> Outcome:
+        """Take the steps that write something, in their order, until one fails. Nothing where there are problems.
+
+        Parameters: those of :func:`keytrail.steps.carry_out`.
+        """
         if self.problems:
             return Outcome(left=self.plan.writes, stopped="; ".join(self.problems))
-        return carry_out(self.plan.writes, self._take, report)
+        return carry_out(self.plan.writes, self._take, report, stop)
 
     def _take(self, step: Step) -> list[str]:
         return self._takers[step.kind](step)

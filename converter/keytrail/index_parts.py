@@ -13,11 +13,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from keytrail.errors import ClusterError, UsageError
-from keytrail.kibana.diff import Change
-from keytrail.kibana.state import digest
 from keytrail.mapping import flat_settings
 from keytrail.schemas import Schema, ecs_custom
-from keytrail.steps import CONFLICT, CREATE, SAME, UPDATE, Step
+from keytrail.steps import CONFLICT, CREATE, SAME, UPDATE, Change, Step, digest
 
 if TYPE_CHECKING:
     from keytrail.cluster import Cluster
@@ -103,7 +101,14 @@ def plan_parts(cluster: Cluster, schema: Schema, drift: str | None = None) -> li
     Parameters: ``drift`` is ``keep`` or ``overwrite`` for a part of ours that was changed by hand; None keeps it, and
     makes a conflict where ours has changed as well. Errors: as ``cluster.named_errors``.
     """
-    return [plan_part(part, read(cluster, part), drift) for part in parts(schema)]
+    steps: list[Step] = []
+    for part in parts(schema):
+        step = plan_part(part, read(cluster, part), drift)
+        if step.action in (CREATE, UPDATE) and any(one.action == CONFLICT for one in steps):
+            # A pipeline whose fields no template maps would have them mapped in any way.
+            step = replace(step, action=CONFLICT, why=f"waits for {steps[-1].name}")
+        steps.append(step)
+    return steps
 
 
 def plan_part(part: Part, found: Body | None, drift: str | None = None) -> Step:
@@ -132,7 +137,7 @@ def _of_the_site(step: Step, ours: Body, theirs: Body) -> Step:
     if not lacking:
         return replace(step, why="the site's own, and it has all of Keytrail's")
     why = f"the site's own, never overwritten: merge by hand what 'keytrail convert --target index' has at {step.name}"
-    return replace(step, action=CONFLICT, changes=(Change("lacking", tuple(lacking)),), why=why)
+    return replace(step, action=CONFLICT, changes=(Change("lacking", tuple(lacking), placed=True),), why=why)
 
 
 def take(cluster: Cluster, step: Step) -> list[str]:
@@ -192,7 +197,7 @@ def _changes(before: Body, after: Body) -> tuple[Change, ...]:
     """The leaves that go and those that come."""
     old, new = Counter(_leaves(before)), Counter(_leaves(after))
     lines = [f"- {leaf}" for leaf in (old - new).elements()] + [f"+ {leaf}" for leaf in (new - old).elements()]
-    return (Change("content", tuple(lines)),) if lines else ()
+    return (Change("content", tuple(lines), placed=True),) if lines else ()
 
 
 def _leaves(value: Any, place: str = "") -> Iterator[str]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from keytrail.errors import KeytrailError, Stopped
-from keytrail.kibana.diff import Change
 
 CREATE, UPDATE, REPLACE, DELETE, SAME, CONFLICT = "create", "update", "replace", "delete", "same", "conflict"
 MARKS = {CREATE: "+", UPDATE: "~", REPLACE: "~", DELETE: "-", SAME: "=", CONFLICT: "!"}
@@ -23,6 +25,22 @@ class PlanError(KeytrailError):
 
 class PlanChanged(PlanError):
     """What would be done is not what a plan file has promised."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """One field that changes, with the lines that say how: each begins with ``+``, ``-`` or ``~``.
+
+    ``placed`` tells that the lines say themselves where in the field they are.
+    """
+
+    field: str
+    lines: tuple[str, ...]
+    placed: bool = False
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the change as JSON has it."""
+        return {"field": self.field, "lines": list(self.lines)}
 
 
 @dataclass(frozen=True)
@@ -123,6 +141,12 @@ class Plan:
         }
 
 
+def digest(value: Any) -> str:
+    """Return the SHA-256 of a value as JSON, in hexadecimal."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
 def hold_to(plan: Plan, promised: Any) -> None:
     """Check that a plan does nothing but what a plan file has promised.
 
@@ -201,15 +225,20 @@ class Outcome:
 
 
 def carry_out(
-    steps: Sequence[Step], act: Callable[[Step], list[str]], report: Callable[[Step], None] = lambda step: None
+    steps: Sequence[Step],
+    act: Callable[[Step], list[str]],
+    report: Callable[[Step], None] = lambda step: None,
+    stop: threading.Event | None = None,
 ) -> Outcome:
     """Take the steps in their order; ``act`` takes one and returns remarks. The first failure ends it.
 
-    Parameters: ``report`` is called with each step that is done.
+    Parameters: ``report`` is called with each step that is done; where ``stop`` is set, no further step is begun.
     """
     outcome = Outcome()
     for at, step in enumerate(steps):
         try:
+            if stop is not None and stop.is_set():
+                raise Stopped("not begun, because it was stopped")
             outcome.remarks += act(step)
         except Stopped as stopped:
             outcome.interrupted, outcome.stopped = True, f"{step.name}: {stopped}"

@@ -29,7 +29,7 @@ from keytrail.kibana.plan import KEEP, OVERWRITE, Choices, Wanted
 from keytrail.kibana.versions import read_versions
 from keytrail.render import safe
 from keytrail.schemas import get_schema
-from keytrail.steps import CONFLICT, MARKS, SAME, Plan, Step
+from keytrail.steps import CONFLICT, MARKS, SAME, Change, Plan, Step
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 COLOURS = {"+": "green", "~": "yellow", "-": "red", "=": "dim", "!": "bold red"}
@@ -227,7 +227,7 @@ def line(step: Step) -> str:
 def _show_details(step: Step, out: Any) -> None:
     for change in step.changes:
         for text in change.lines:
-            out.print(f"      {_field(change.field, text)}", soft_wrap=True)
+            out.print(f"      {_change(change, text)}", soft_wrap=True)
     if step.drift and (step.action == CONFLICT or not step.kept):
         named = ", ".join(change.field for change in step.drift)
         said = "changed by hand" if step.action == CONFLICT else "overwrites what was changed by hand"
@@ -236,13 +236,14 @@ def _show_details(step: Step, out: Any) -> None:
         out.print("      [magenta]changed by hand, and kept:[/]")
         for change in step.drift:
             for text in change.lines:
-                out.print(f"        {_field(change.field, text)}", soft_wrap=True)
+                out.print(f"        {_change(change, text)}", soft_wrap=True)
 
 
-def _field(name: str, text: str) -> str:
+def _change(change: Change, text: str) -> str:
+    """One line of a change as markup, with the field that it is about."""
     colour = COLOURS.get(text.lstrip()[:1], "dim")
-    shown = text if f" {name}: " in text or name == "filters" else f"{text[:2]}{name}: {text[2:]}"
-    return f"[{colour}]{safe(shown)}[/]"
+    named = change.placed or text[2:].startswith(f"{change.field}: ")
+    return f"[{colour}]{safe(text if named else f'{text[:2]}{change.field}: {text[2:]}')}[/]"
 
 
 def plan_text(plan: Plan) -> str:

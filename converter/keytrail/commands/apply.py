@@ -55,7 +55,7 @@ def command(asked: Asked, promised: Path | None, yes: bool) -> None:
         outcome = None
         if plan.writes and not plan.problems:
             _ask(promised, yes)
-            outcome = _carry_out(found, asked.style)
+            outcome = _carry_out(found, asked.style, stop)
         _tell(plan.as_dict(), outcome, asked.style)
     if caught:
         finish(128 + caught[0])
@@ -86,11 +86,11 @@ def _ask(promised: Path | None, yes: bool) -> None:
     click.confirm("Do this?", abort=True, err=True)
 
 
-def _carry_out(found: Deployment, style: str) -> Outcome:
+def _carry_out(found: Deployment, style: str, stop: threading.Event) -> Outcome:
     out = render.console()
     if style == "json":
-        return found.apply()
-    return found.apply(lambda step: out.print(f"done: {line(step)}", soft_wrap=True))
+        return found.apply(stop=stop)
+    return found.apply(lambda step: out.print(f"done: {line(step)}", soft_wrap=True), stop)
 
 
 def _tell(plan: dict[str, Any], outcome: Outcome | None, style: str) -> None:

@@ -31,8 +31,8 @@ class Changed(KibanaError):
 class Writer:
     """Takes the steps of a plan for rules in one space.
 
-    Parameters: ``tag`` marks our rules; ``lists`` leads from the id of an exception list of ours to the link that a
-    rule has to it; ``desired`` from a rule's id to the lists it is to have, None leaves links as they are.
+    Parameters: ``tag`` marks our rules; ``desired`` leads from a rule's id to the exception lists of ours that it is to
+    have, None leaves them as they are; ``link`` returns what a rule has for a list.
     """
 
     def __init__(
@@ -49,8 +49,6 @@ class Writer:
 
     def take(self, step: Step) -> list[str]:
         """Take a step and return remarks. Errors: :class:`KibanaError`, :class:`Stopped`."""
-        if self.kibana.stop.is_set():
-            raise Stopped("not begun, because it was stopped")
         if step.action == CREATE:
             return self._create(step)
         if step.action == DELETE:
@@ -151,15 +149,27 @@ class Writer:
         for left in reversed(range(ATTEMPTS)):
             try:
                 return send()
-            except Uncertain:
-                for attempt in range(LOOKS):
-                    found = look()
-                    if found is not None:
-                        return found
-                    self.kibana.wait(0.5 * 2**attempt)
+            except Uncertain as error:
+                error.hint = UNKNOWN
+                found = self._looked(look)
+                if found is not None:
+                    return found
                 if not left:
                     raise
         raise AssertionError("unreachable")
+
+    def _looked(self, look: Callable[[], Written | None]) -> Written | None:
+        """Look several times, because a request may be carried out late."""
+        for attempt in range(LOOKS):
+            try:
+                found = look()
+                if found is not None:
+                    return found
+                self.kibana.wait(0.5 * 2**attempt)
+            except (Uncertain, Stopped) as error:
+                error.hint = UNKNOWN
+                raise
+        return None
 
     def _unchanged(self, step: Step) -> Rule:
         """Read the rule of a step again. Raises :class:`Changed` where it is not as the plan found it."""
@@ -194,6 +204,7 @@ class Writer:
 
 
 AGAIN = "plan again and look at it"
+UNKNOWN = "whether the last write was carried out is not known: plan again and look at it"
 
 
 def _carrier(tag: str, step: Step, rule: Rule) -> dict[str, Any]:

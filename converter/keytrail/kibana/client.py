@@ -34,17 +34,6 @@ class Kibana(Transport):
         super().__init__(http, url, stop)
         self.space = space
 
-    def version(self) -> str | None:
-        """Return Kibana's version, None where it does not tell."""
-        try:
-            answer = self.get("/api/status", {})
-        except KibanaError as error:
-            if error.status in (401, 403, 503):
-                return None
-            raise
-        found = answer.get("version") if isinstance(answer, Mapping) else None
-        return str(found["number"]) if isinstance(found, Mapping) and "number" in found else None
-
     # Rules
 
     def rules(self, *, tag: str, ids: Sequence[str]) -> list[Rule]:

@@ -8,29 +8,18 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from keytrail.steps import Change
 
 LONGEST = 160  # characters of a value in one line
 CLAUSES = ("must", "filter", "should", "must_not")
 
 
-@dataclass(frozen=True)
-class Change:
-    """One field that changes, with the lines that say how: each begins with ``+``, ``-`` or ``~``."""
-
-    field: str
-    lines: tuple[str, ...]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the change as JSON has it."""
-        return {"field": self.field, "lines": list(self.lines)}
-
-
 def changes(before: Mapping[str, Any], after: Mapping[str, Any], fields: Sequence[str]) -> tuple[Change, ...]:
     """Return what changes in ``fields`` from one normal form to another."""
     found = ((name, before.get(name), after.get(name)) for name in fields if before.get(name) != after.get(name))
-    return tuple(Change(name, tuple(_lines(name, old, new))) for name, old, new in found)
+    return tuple(Change(name, tuple(_lines(name, old, new)), name == "filters") for name, old, new in found)
 
 
 def _lines(name: str, old: Any, new: Any) -> Iterator[str]:

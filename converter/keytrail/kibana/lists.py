@@ -17,9 +17,9 @@ from keytrail.filters import Filter
 from keytrail.kibana.client import Kibana
 from keytrail.kibana.diff import changes
 from keytrail.kibana.plan import LIST_PREFIX, OVERWRITE
-from keytrail.kibana.state import SEAL, digest
+from keytrail.kibana.state import SEAL
 from keytrail.kibana.transport import KibanaError, Uncertain
-from keytrail.steps import CONFLICT, CREATE, DELETE, SAME, UPDATE, Step
+from keytrail.steps import CONFLICT, CREATE, DELETE, SAME, UPDATE, Step, digest
 
 LIST, ITEM = "exception list", "exception"
 LIST_FIELDS = ("name", "description")

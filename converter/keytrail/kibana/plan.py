@@ -8,20 +8,19 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from keytrail.kibana.client import Kibana
-from keytrail.kibana.diff import Change, changes
+from keytrail.kibana.diff import changes
 from keytrail.kibana.state import (
     OF_TYPE,
     OURS,
     by_rule_id,
     changed_since,
-    digest,
     make_seal,
     normal,
     own_tags,
     seal_of,
     state_of,
 )
-from keytrail.steps import CONFLICT, CREATE, DELETE, REPLACE, SAME, UPDATE, Step
+from keytrail.steps import CONFLICT, CREATE, DELETE, REPLACE, SAME, UPDATE, Change, Step, digest
 
 KEEP, OVERWRITE = "keep", "overwrite"
 RULE, CARRIER = "rule", "rule on the move"

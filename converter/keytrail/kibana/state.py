@@ -130,17 +130,11 @@ def _digest(value: Any, length: int) -> str:
     return base64.urlsafe_b64encode(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest())[:length].decode()
 
 
-def digest(value: Any) -> str:
-    """Return the SHA-256 of a value as JSON, in hexadecimal."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-
-
 # The normal form
 
 
 def normal(rule: Mapping[str, Any]) -> dict[str, Any]:
-    """Return our fields of a rule in a form in which equal ones are equal: without what is empty, with the defaults.
+    """Return our fields of a rule in the form in which equal ones are equal: nothing that is empty, and the defaults.
 
     The same for what is sent and for what Kibana answers: without the server's additions, white space at the ends of
     lines, the units of times, the order of tags, and what the rule editor adds to filters.
