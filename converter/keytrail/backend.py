@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
 from sigma.conditions import (
@@ -37,8 +39,9 @@ from sigma.types import (
 )
 
 from keytrail import correlation_plan
-from keytrail.errors import Refused, RuleError
+from keytrail.errors import KeytrailError, Refused, RuleError
 from keytrail.lint import MOST_QUESTIONS, check_detections, named
+from keytrail.pack import Rule, needs_profile, refusal
 from keytrail.resolved import (
     Boolean,
     Cidr,
@@ -81,6 +84,8 @@ def pipeline(schema: Schema) -> ProcessingPipeline:
         priority=20,
         items=[
             ProcessingItem(SetStateTransformation(STATE, schema), identifier=f"keytrail_{schema.name}_schema"),
+            # Of this the stock backends make FROM in ES|QL, and the index of a rule.
+            ProcessingItem(SetStateTransformation("index", schema.index), identifier=f"keytrail_{schema.name}_index"),
             ProcessingItem(FieldFunctionTransformation({}, rename), identifier=f"keytrail_{schema.name}_fields"),
         ],
     )
@@ -140,6 +145,23 @@ def check_values(detections: Iterable[SigmaDetection | SigmaDetectionItem]) -> N
             )
 
 
+def read(rule: SigmaRule | SigmaCorrelationRule) -> Rule:
+    """Return a rule of pySigma's as Keytrail reads it."""
+    path = rule.source.path if rule.source is not None else f"{rule.title}.yml"
+    return Rule(Path(path), rule.to_dict(), "")
+
+
+@contextmanager
+def placed(rule: SigmaRule | SigmaCorrelationRule) -> Iterator[None]:
+    """Name the rule's file in an error: sigma-cli, which has read it, prints no more than the error's text."""
+    try:
+        yield
+    except KeytrailError as error:
+        if error.path is None and rule.source is not None:
+            error.path = str(rule.source.path)
+        raise
+
+
 class KeytrailBackend(Backend):
     """Resolves a rule's conditions; a target says what to make of the result in :meth:`generate`."""
 
@@ -151,7 +173,19 @@ class KeytrailBackend(Backend):
         """Return the target's query for a resolved rule, or raise :class:`~keytrail.errors.Refused`."""
 
     def convert_rule(self, rule: SigmaRule, output_format: str | None = None, callback: Any = None) -> list[Any]:
-        """Return the one query of ``rule``: Sigma's list of conditions is an alert for each, so any of them."""
+        """Return the one query of ``rule``: Sigma's list of conditions is an alert for each, so any of them.
+
+        Raises :class:`~keytrail.errors.NeedsProfile` for one read from a file that means nothing without a profile.
+        """
+        with placed(rule):
+            # Those that our own command has narrowed to a site come without a file.
+            if rule.source is not None and needs_profile(read(rule)):
+                error = refusal(read(rule))
+                error.hint = "'keytrail convert --site FILE' narrows it to a site, which sigma-cli cannot"
+                raise error
+            return self._any_condition(rule, output_format, callback)
+
+    def _any_condition(self, rule: SigmaRule, output_format: str | None, callback: Any) -> list[Any]:
         detection = rule.detection
         check_detections(list(detection.detections), detection.condition)
         check_values(detection.detections.values())
@@ -278,7 +312,8 @@ class KeytrailBackend(Backend):
     convert_condition_query_expr = _keyword
 
     def _correlation(self, rule: SigmaCorrelationRule, *_: Any, **__: Any) -> NoReturn:
-        raise correlation_plan.not_a_query()
+        with placed(rule):
+            raise correlation_plan.not_a_query()
 
     convert_correlation_event_count_rule = _correlation
     convert_correlation_value_count_rule = _correlation

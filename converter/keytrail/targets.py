@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from sigma.correlations import SigmaCorrelationRule
 from sigma.rule import SigmaRule
 
 from keytrail import correlation_plan, correlation_yaml
-from keytrail.backend import STATE, KeytrailBackend
+from keytrail.backend import STATE, KeytrailBackend, placed, read
 from keytrail.errors import Refused
 from keytrail.generators import generate
 from keytrail.pack import Rule
@@ -42,7 +41,7 @@ class QueryDslBackend(KeytrailBackend):
     def convert_rule(self, rule: SigmaRule, output_format: str | None = None, callback: Any = None) -> list[Any]:
         """Return the query of a rule; in the format ``kibana``, the detection rule of which it is a part."""
         # The pipeline is about to change the names of its fields in place.
-        self._read[id(rule)] = _rule(rule)
+        self._read[id(rule)] = read(rule)
         found = super().convert_rule(rule, output_format, callback)
         return self._as_kibana(rule, output_format) or found
 
@@ -67,12 +66,22 @@ class QueryDslBackend(KeytrailBackend):
         the names of a rule's fields in place, and that rule's own turn is still to come.
         """
         if rule._conversion_result is None:
-            self._read[id(rule)] = _rule(rule)
+            self._read[id(rule)] = read(rule)
             copy = SigmaRule.from_dict(rule.to_dict(), source=rule.source)
             super().convert_rule(copy)
             rule = copy
         query: Query = rule.get_conversion_result()[0]
         return query
+
+    def _plan(self, rule: SigmaCorrelationRule) -> Query:
+        found = correlation_yaml.read(rule.to_dict())
+        queries = {}
+        for reference in rule.referenced_rules:
+            if not isinstance(reference.rule, SigmaRule):
+                raise Refused(f"{reference.reference} is a correlation: only rules about single events are correlated")
+            queries[reference.reference] = self._base(reference.rule)
+        schema: Schema = self.last_processing_pipeline.state[STATE]
+        return correlation_plan.plan(found, queries, schema)
 
     def convert_correlation_rule(
         self,
@@ -82,26 +91,14 @@ class QueryDslBackend(KeytrailBackend):
         callback: Callable[..., Any] | None = None,
     ) -> list[Any]:
         """Return the plan of a correlation, which :mod:`keytrail.correlation_search` runs."""
-        found = correlation_yaml.read(rule.to_dict())
-        queries = {}
-        for reference in rule.referenced_rules:
-            if not isinstance(reference.rule, SigmaRule):
-                raise Refused(f"{reference.reference} is a correlation: only rules about single events are correlated")
-            queries[reference.reference] = self._base(reference.rule)
-        schema: Schema = self.last_processing_pipeline.state[STATE]
-        plan = correlation_plan.plan(found, queries, schema)
+        with placed(rule):
+            plan = self._plan(rule)
         result = plan if callback is None else callback(rule, output_format, 0, rule, plan)
         rule.set_conversion_result([] if result is None else [result])
         self._read[id(rule)] = replace(
-            _rule(rule), references={one.reference: self._read[id(one.rule)] for one in rule.referenced_rules}
+            read(rule), references={one.reference: self._read[id(one.rule)] for one in rule.referenced_rules}
         )
         return self._as_kibana(rule, output_format) or rule.get_conversion_result()
-
-
-def _rule(rule: SigmaRule | SigmaCorrelationRule) -> Rule:
-    """A rule of pySigma's as Keytrail reads it."""
-    path = rule.source.path if rule.source is not None else f"{rule.title}.yml"
-    return Rule(Path(path), rule.to_dict(), "")
 
 
 class KeytrailLuceneBackend(KeytrailBackend):
