@@ -157,7 +157,7 @@ def _show_conditions(found: Verification, letters: dict[str, str], out: Console)
         condition = holding.condition
         rows.append((letter, safe(condition.text), _state(holding), safe(condition.breaker)))
     if rows:
-        columns = ("", "exact if", "in this index", "who can break it")
+        columns = ("", "exact if", "here, for the events that the rules ask about", "who can break it")
         out.print(render.table("Conditions (! is broken here)", columns, rows))
 
 
