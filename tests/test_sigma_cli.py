@@ -132,6 +132,39 @@ def test_a_filter_narrows_there_as_it_does_here(target: str, schema: str) -> Non
         assert theirs.stdout.strip() == ours.stdout.strip()
 
 
+def wide_filter(folder: Path) -> Path:
+    """A filter of all rules about CloudTrail."""
+    path = folder / "wide.yml"
+    text = FILTER.read_text("utf-8")
+    path.write_text(re.sub(r"rules:\n +- .*", "rules: any", text), "utf-8")
+    return path
+
+
+@pytest.mark.parametrize("form", ["default", "kibana"])
+def test_a_filter_of_several_rules_narrows_each_and_the_correlation_of_them(
+    form: str, correlated: Path, tmp_path: Path
+) -> None:
+    wide = wide_filter(tmp_path)
+    theirs = sigma("-t", "keytrail_query_dsl", "-p", "keytrail_ecs", "-f", form, "--filter", wide, correlated)
+    target = "kibana" if form == "kibana" else "query-dsl"
+    ours = keytrail("convert", correlated, "--filter", wide, "--target", target, "--schema", "ecs")
+    assert theirs.exit_code == 0, theirs.output
+    assert "LambdaDescribeHandlerSession" in theirs.stdout
+    assert documents(theirs.stdout) == documents(ours.stdout)
+
+
+@pytest.mark.parametrize("form", ["default", "kibana"])
+def test_all_that_is_refused_in_the_pack_can_be_left_out_and_is_named(form: str, tmp_path: Path) -> None:
+    """Without the filters, which sigma-cli applies where it finds them among the rules."""
+    rules = shutil.copytree(RULES, tmp_path / "rules", ignore=shutil.ignore_patterns("filters"))
+    theirs = sigma("-s", "-t", "keytrail_query_dsl", "-p", "keytrail_ecs", "-f", form, rules)
+    ours = keytrail("convert", "--target", "kibana" if form == "kibana" else "query-dsl", "--schema", "ecs")
+    assert (theirs.exit_code, ours.exit_code) == (0, 1)
+    assert documents(theirs.stdout) == documents(ours.stdout)
+    left_out = set(re.findall(r"(\w+)\.yml: ", theirs.stderr.partition("Ignored errors:")[2]))
+    assert {"key_policy_without_cloudtrail", "site_trail_encryption_removed", "key_and_trail_tampered"} <= left_out
+
+
 @pytest.mark.parametrize(
     ("field", "value", "named"),
     [

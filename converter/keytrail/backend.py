@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
+from copy import deepcopy
 from dataclasses import replace
+from functools import wraps
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar, NoReturn, TypeVar
 
+from sigma.collection import SigmaCollection
 from sigma.conditions import (
     ConditionAND,
     ConditionFieldEqualsValueExpression,
@@ -65,6 +67,7 @@ from keytrail.typed import always
 from keytrail.verdict import Query
 
 STATE = "keytrail_schema"
+Converter = TypeVar("Converter", bound=Callable[..., list[Any]])
 _WILD = {SpecialChars.WILDCARD_MULTI: Wild.MANY, SpecialChars.WILDCARD_SINGLE: Wild.ONE}
 
 
@@ -151,15 +154,25 @@ def read(rule: SigmaRule | SigmaCorrelationRule) -> Rule:
     return Rule(Path(path), rule.to_dict(), "")
 
 
-@contextmanager
-def placed(rule: SigmaRule | SigmaCorrelationRule) -> Iterator[None]:
-    """Name the rule's file in an error: sigma-cli, which has read it, prints no more than the error's text."""
-    try:
-        yield
-    except KeytrailError as error:
-        if error.path is None and rule.source is not None:
-            error.path = str(rule.source.path)
-        raise
+def told(convert: Converter) -> Converter:
+    """Make an error of ours one that sigma-cli can tell: with the rule's file, or collected where it asks for that.
+
+    pySigma collects what is raised while it converts a rule, and not what is raised before or after.
+    """
+
+    @wraps(convert)
+    def run(self: KeytrailBackend, rule: SigmaRule | SigmaCorrelationRule, *given: Any, **named: Any) -> list[Any]:
+        try:
+            return convert(self, rule, *given, **named)
+        except KeytrailError as error:
+            if self.collect_errors:
+                self.errors.append((rule, error))  # type: ignore[arg-type]  # sigma-cli asks for its source alone
+                return []
+            if error.path is None and rule.source is not None:
+                error.path = str(rule.source.path)
+            raise
+
+    return run  # type: ignore[return-value]
 
 
 class KeytrailBackend(Backend):
@@ -172,20 +185,30 @@ class KeytrailBackend(Backend):
     def generate(self, node: Node, schema: Schema) -> Query:
         """Return the target's query for a resolved rule, or raise :class:`~keytrail.errors.Refused`."""
 
+    def convert(self, rule_collection: SigmaCollection, *given: Any, **named: Any) -> Any:
+        """Return what becomes of all rules.
+
+        pySigma puts the very same selections of a filter into each rule that it narrows. A conversion changes names in
+        place, so that they were index names already in the second of these rules.
+        """
+        rule_collection.resolve_rule_references()
+        for rule in rule_collection.rules:
+            if isinstance(rule, SigmaRule):
+                detections = rule.detection.detections
+                detections |= {name: deepcopy(detections[name]) for name in detections if name.startswith("_filt_")}
+        return super().convert(rule_collection, *given, **named)
+
+    @told
     def convert_rule(self, rule: SigmaRule, output_format: str | None = None, callback: Any = None) -> list[Any]:
         """Return the one query of ``rule``: Sigma's list of conditions is an alert for each, so any of them.
 
         Raises :class:`~keytrail.errors.NeedsProfile` for one read from a file that means nothing without a profile.
         """
-        with placed(rule):
-            # Those that our own command has narrowed to a site come without a file.
-            if rule.source is not None and needs_profile(read(rule)):
-                error = refusal(read(rule))
-                error.hint = "'keytrail convert --site FILE' narrows it to a site, which sigma-cli cannot"
-                raise error
-            return self._any_condition(rule, output_format, callback)
-
-    def _any_condition(self, rule: SigmaRule, output_format: str | None, callback: Any) -> list[Any]:
+        # Those that our own command has narrowed to a site come without a file.
+        if rule.source is not None and needs_profile(read(rule)):
+            error = refusal(read(rule))
+            error.hint = "'keytrail convert --site FILE' narrows it to a site, which sigma-cli cannot"
+            raise error
         detection = rule.detection
         check_detections(list(detection.detections), detection.condition)
         check_values(detection.detections.values())
@@ -194,6 +217,11 @@ class KeytrailBackend(Backend):
             detection.condition = [" or ".join(f"({condition})" for condition in detection.condition)]
             detection.parsed_condition = [SigmaCondition(detection.condition[0], detection, detection.source)]
         return super().convert_rule(rule, output_format, callback)
+
+    @told
+    def convert_correlation_rule(self, rule: SigmaCorrelationRule, *given: Any, **named: Any) -> list[Any]:
+        """Return what a target makes of a correlation."""
+        return super().convert_correlation_rule(rule, *given, **named)
 
     def convert_condition_or(self, cond: ConditionOR, state: ConversionState) -> Node:
         return disjunction(self._parts(cond, state))
@@ -312,8 +340,7 @@ class KeytrailBackend(Backend):
     convert_condition_query_expr = _keyword
 
     def _correlation(self, rule: SigmaCorrelationRule, *_: Any, **__: Any) -> NoReturn:
-        with placed(rule):
-            raise correlation_plan.not_a_query()
+        raise correlation_plan.not_a_query()
 
     convert_correlation_event_count_rule = _correlation
     convert_correlation_value_count_rule = _correlation
