@@ -68,8 +68,8 @@ def command(
     made, --prove-on names another, or else the embedded engine is used. Conditions and telemetry are looked up in the
     index by queries. Exit code 1: a rule is refused, has no field, differs, is blind, or a condition does not hold.
 
-    Credentials: ELASTICSEARCH_API_KEY, or ELASTICSEARCH_USERNAME and ELASTICSEARCH_PASSWORD; a private certificate
-    authority: ELASTICSEARCH_CA_CERTS.
+    Credentials: ELASTICSEARCH_API_KEY, the file that ELASTICSEARCH_API_KEY_FILE names, or ELASTICSEARCH_USERNAME and
+    ELASTICSEARCH_PASSWORD; a private certificate authority: ELASTICSEARCH_CA_CERTS.
     """
     pack = packs(names, folder)
     narrow_pack(pack, filters, site, folder).complain()
