@@ -20,7 +20,7 @@ from sigma.backends.elasticsearch.elasticsearch_lucene import LuceneBackend
 from sigma.conversion.base import Backend
 from sigma.exceptions import SigmaError
 from sigma.processing.pipeline import ProcessingItem, ProcessingPipeline
-from sigma.processing.transformations import FieldFunctionTransformation, SetStateTransformation
+from sigma.processing.transformations import FieldFunctionTransformation
 
 ROWS = 10_000  # that ES|QL answers at most
 SECONDS = 30.0  # that it may take for one query
@@ -65,11 +65,11 @@ def stock(schema: Schema, run_esql: Runner | None) -> Iterator[Way]:
     """Yield the stock backends, with the names of the index's fields, and once more with those of the keywords."""
     plain = pipeline(schema)
     yield Way("stock Lucene", _stock(LuceneBackend, plain, "dsl_lucene"), bodies)
-    yield Way("stock ES|QL", _stock(ESQLBackend, _from(schema, plain)), run_esql)
+    yield Way("stock ES|QL", _stock(ESQLBackend, plain), run_esql)
     if any(keyword(schema, name) != name for name in schema.mapping.known()):
         named = pipeline(schema) + _keywords(schema)
         yield Way("stock Lucene, .keyword", _stock(LuceneBackend, named, "dsl_lucene"), bodies)
-        yield Way("stock ES|QL, .keyword", _stock(ESQLBackend, _from(schema, named)), run_esql)
+        yield Way("stock ES|QL, .keyword", _stock(ESQLBackend, named), run_esql)
     yield Way("stock EQL", _stock(EqlBackend, plain), None)
 
 
@@ -86,10 +86,6 @@ def _keywords(schema: Schema) -> ProcessingPipeline:
         return keyword(schema, name or "")
 
     return ProcessingPipeline(items=[ProcessingItem(FieldFunctionTransformation({}, rename))])
-
-
-def _from(schema: Schema, names: ProcessingPipeline) -> ProcessingPipeline:
-    return names + ProcessingPipeline(items=[ProcessingItem(SetStateTransformation("index", schema.index))])
 
 
 def _stock(kind: type[Backend], names: ProcessingPipeline, form: str = "default") -> Callable[[Rule], Made]:

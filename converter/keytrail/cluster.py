@@ -23,9 +23,11 @@ from elasticsearch import Elasticsearch, helpers
 
 from keytrail import node
 from keytrail.errors import ClusterError, NodeError, UsageError
+from keytrail.files import read_key
 
 SECONDS = 60.0  # that a request may take
 AT_ONCE = 100  # queries in a request
+KEEP = "5m"  # for which a point in time waits for the next question
 PAGE = 10_000  # hits in an answer; the most that an index gives by default
 CREDENTIALS = (
     "set ELASTICSEARCH_API_KEY (or ELASTICSEARCH_API_KEY_FILE), or ELASTICSEARCH_USERNAME and ELASTICSEARCH_PASSWORD"
@@ -130,10 +132,7 @@ def _key_in_file() -> str | None:
     path = os.environ.get("ELASTICSEARCH_API_KEY_FILE")
     if not path:
         return None
-    try:
-        key = Path(path).read_text("utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError("the API key cannot be read", path=path, hint="a file with the key alone") from error
+    key = read_key(Path(path))
     if not key or not key.isascii() or not key.isprintable() or " " in key:
         raise UsageError("holds no API key", path=path, hint="a file with the key alone, as Elasticsearch encodes it")
     return key
@@ -273,28 +272,34 @@ class Cluster:
 
     def _every_id(self, index: str, query: Mapping[str, Any]) -> Iterator[str]:
         """Yield the ids of more hits than fit an answer, page by page from one point in time."""
-        with named_errors(f"page through {index}"):
-            pit = self.client.open_point_in_time(index=index, keep_alive="5m")["id"]
-            try:
-                after = None
-                while True:
-                    page = self.client.search(
-                        pit={"id": pit, "keep_alive": "5m"},
-                        query=query,
-                        size=PAGE,
-                        sort=["_shard_doc"],
-                        search_after=after,
-                        source=False,
-                        track_total_hits=False,
-                        allow_partial_search_results=False,
-                    )
-                    hits = page["hits"]["hits"]
-                    yield from (hit["_id"] for hit in hits)
-                    if len(hits) < PAGE:
-                        return
-                    after = hits[-1]["sort"]
-            finally:
-                self.client.close_point_in_time(id=pit)
+        with named_errors(f"page through {index}"), self.point_in_time(index) as pit:
+            after = None
+            while True:
+                page = self.client.search(
+                    pit={"id": pit, "keep_alive": KEEP},
+                    query=query,
+                    size=PAGE,
+                    sort=["_shard_doc"],
+                    search_after=after,
+                    source=False,
+                    track_total_hits=False,
+                    allow_partial_search_results=False,
+                )
+                hits = page["hits"]["hits"]
+                yield from (hit["_id"] for hit in hits)
+                if len(hits) < PAGE:
+                    return
+                after = hits[-1]["sort"]
+
+    @contextlib.contextmanager
+    def point_in_time(self, index: str) -> Iterator[str]:
+        """Yield a point in time of an index, so that all answers agree, and close it. Within ``named_errors``."""
+        pit = str(self.client.open_point_in_time(index=index, keep_alive=KEEP)["id"])
+        try:
+            yield pit
+        finally:
+            # One that has waited too long is gone already.
+            self.client.options(ignore_status=404).close_point_in_time(id=pit)
 
 
 @contextlib.contextmanager

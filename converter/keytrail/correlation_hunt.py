@@ -88,7 +88,6 @@ class Span:
 
 def known_groups(rule: Rule, profile: Profile | None) -> frozenset[Group]:
     """Return the groups that a site's profile expects to have events: its trails, for ``known: trails``."""
-    said = rule.document.get("keytrail")
-    if profile is None or not isinstance(said, Mapping) or said.get("known") != "trails":
+    if profile is None or rule.own.get("known") != "trails":
         return frozenset()
     return frozenset((trail.arn,) for trail in profile.trails)

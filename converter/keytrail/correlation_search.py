@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from keytrail import correlation_engine
-from keytrail.cluster import Cluster, named_errors
+from keytrail.cluster import KEEP, Cluster, named_errors
 from keytrail.correlation import Correlation, Episode, Group, Searched
 from keytrail.correlation_engine import Marker, Sorter
 from keytrail.correlation_plan import PAGE
 from keytrail.errors import ClusterError
 from keytrail.schemas import Schema
 
-KEEP = "5m"
 AT_ONCE = 100  # groups in a request; a node surely takes 1,024 clauses
 Counts = dict[Group, dict[int, dict[str, int]]]
 
@@ -45,12 +44,8 @@ def search(
     when = searched or everything(cluster, index, schema)
     if when is None:
         return []
-    with named_errors(f"search {index}"):
-        pit = cluster.client.open_point_in_time(index=index, keep_alive=KEEP)["id"]
-        try:
-            return list(_Search(cluster, str(pit), correlation, plan, schema).episodes(when))
-        finally:
-            cluster.client.close_point_in_time(id=pit)
+    with named_errors(f"search {index}"), cluster.point_in_time(index) as pit:
+        return list(_Search(cluster, pit, correlation, plan, schema).episodes(when))
 
 
 def everything(cluster: Cluster, index: str, schema: Schema) -> Searched | None:

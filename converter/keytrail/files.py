@@ -62,6 +62,14 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def read_key(path: Path) -> str:
+    """Return the key that a file holds. Raises :class:`UsageError`, which does not repeat it."""
+    try:
+        return path.read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError("the API key cannot be read", path=path, hint="a file with the key alone") from error
+
+
 @contextmanager
 def kept_aside(path: Path) -> Iterator[Callable[[bytes], None]]:
     """Yield what takes lines for a new file at ``path``; there is none where none is given.

@@ -9,13 +9,12 @@ from __future__ import annotations
 import heapq
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 from keytrail import telemetry
-from keytrail.cluster import named_errors, reason
+from keytrail.cluster import KEEP, named_errors, reason
 from keytrail.convert import Conversion, convert
 from keytrail.correlation import Group, Searched
 from keytrail.correlation_hunt import CorrelationHit
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
 EVER = Window()
 PAGE = 1000  # hits of one rule in an answer: all rules wait with a page each, so that hits come out by their time
 AT_ONCE = 50  # searches in a request
-KEEP = "5m"  # for which a point in time waits for the next question
 # What a hit is shown with, by the names of CloudTrail.
 SHOWN = (
     *("eventID", "eventTime", "eventSource", "eventName", "recipientAccountId", "awsRegion", "sourceIPAddress"),
@@ -160,7 +158,8 @@ class IndexHunt:
         :class:`NodeError`.
         """
         within = _within(window, self.schema)
-        with named_errors(f"search {self.schema.index}"), self._point_in_time() as pit:
+        index = self.schema.index
+        with named_errors(f"search {index}"), self.cluster.point_in_time(index) as pit:
             self.searched = self._count(pit, within)
             first = self._first_pages(pit, within)
             streams = [self._stream(asked, pit, within, page) for asked, page in first]
@@ -168,15 +167,6 @@ class IndexHunt:
                 self.counts[hit.rule.id] += 1
                 yield hit
         yield from self._correlated(window)
-
-    @contextmanager
-    def _point_in_time(self) -> Iterator[str]:
-        client = self.cluster.client
-        pit = str(client.open_point_in_time(index=self.schema.index, keep_alive=KEEP)["id"])
-        try:
-            yield pit
-        finally:
-            client.options(ignore_status=404).close_point_in_time(id=pit)
 
     def _count(self, pit: str, within: Mapping[str, Any]) -> int:
         answer = self.cluster.client.search(

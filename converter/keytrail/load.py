@@ -129,15 +129,18 @@ class _Load:
         self._index = index
         self._schema = schema
         self._sent: defaultdict[str, list[Record]] = defaultdict(list)
-        self._open: dict[str, int] = {}
+        self._open: Counter[str] = Counter()
         self._at: str | None = None
+        self._finished: list[str] = []
 
     def actions(self, records: Iterable[Record]) -> Iterator[dict[str, Any]]:
         for record in records:
             name = document_id(record.record)
             self._sent[name].append(record)
-            self._at = record.path
-            self._open[record.path] = self._open.get(record.path, 0) + 1
+            if record.path != self._at:
+                self._leave()
+                self._at = record.path
+            self._open[record.path] += 1
             self.loaded.records += 1
             source = self._schema.document(record.record)
             yield {"_op_type": "create", "_index": self._index, "_id": name, "_source": source}
@@ -149,6 +152,8 @@ class _Load:
         if not waiting:
             del self._sent[answer["_id"]]
         self._open[record.path] -= 1
+        if record.path != self._at:
+            self._settle(record.path)
         status = answer["status"]
         if taken:
             self.loaded.taken += 1
@@ -170,11 +175,22 @@ class _Load:
             )
         return None
 
-    def finished(self, *, last: bool = False) -> Iterator[str]:
-        """Yield the files that have been answered for since the last time; the one being read is not among them."""
-        for path in [path for path, left in self._open.items() if not left and (last or path != self._at)]:
+    def finished(self, *, last: bool = False) -> list[str]:
+        """Return the files that have been answered for since the last time; the one being read is not among them."""
+        if last:
+            self._leave()
+        found, self._finished = self._finished, []
+        return found
+
+    def _leave(self) -> None:
+        """No more records will come of the file that was being read."""
+        if self._at is not None:
+            self._settle(self._at)
+
+    def _settle(self, path: str) -> None:
+        if not self._open[path]:
             del self._open[path]
-            yield path
+            self._finished.append(path)
 
 
 def _kind(why: str) -> str:

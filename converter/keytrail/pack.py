@@ -96,6 +96,17 @@ class Rule:
         level = self.document.get("level")
         return level if level in LEVELS else "medium"
 
+    @property
+    def own(self) -> Mapping[str, Any]:
+        """What the rule says for Keytrail, under the key of that name."""
+        found = self.document.get("keytrail")
+        return found if isinstance(found, Mapping) else {}
+
+    def own_texts(self, name: str) -> list[str]:
+        """Return what the rule says for Keytrail under ``name``, a text or a list of them, as a list."""
+        found = self.own.get(name)
+        return [found] if isinstance(found, str) else list(map(str, found)) if isinstance(found, list) else []
+
     @cached_property
     def plain(self) -> plain.Plain | None:
         """The rule's logic, where it can be read without pySigma."""
@@ -158,8 +169,7 @@ def load_rules(paths: Iterable[Path]) -> Pack:
 
 def is_template(document: Rule) -> bool:
     """Tell whether a rule or a filter means nothing without a site profile."""
-    said = document.document.get("keytrail")
-    return isinstance(said, Mapping) and said.get("needs") == "profile"
+    return bool(document.own.get("needs") == "profile")
 
 
 def needs_profile(rule: Rule) -> bool:

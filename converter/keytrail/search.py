@@ -161,9 +161,9 @@ class Search:
 
     def _new(self, scanned: scan.Scanned, inside: list[bool] | None) -> Iterator[tuple[scan.Kind, Mapping[str, Any]]]:
         """The records of the kinds that have not been seen."""
-        kinds = list(map(scan.kind_of, scanned.outlines))
-        new = set(kinds) - self._seen
+        new = set(map(scan.kind_of, scanned.outlines)) - self._seen
         if new:
+            kinds = list(map(scan.kind_of, scanned.outlines))
             places = [n for n, kind in enumerate(kinds) if kind in new and (inside is None or inside[n])]
             firsts = {kinds[place]: place for place in reversed(places)}
             for place, text in scanned.texts(sorted(firsts.values())):

@@ -70,8 +70,7 @@ def site_filters(profile: Profile, rules: Sequence[Rule]) -> list[Filter]:
 
 
 def _takes(rule: Rule, key: str, term: str) -> bool:
-    said = rule.document.get("keytrail")
-    found = said.get(key) if isinstance(said, Mapping) else None
+    found = rule.own.get(key)
     return term in (found if isinstance(found, list) else [found])
 
 

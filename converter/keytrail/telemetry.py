@@ -57,9 +57,7 @@ class Kind:
 
 def words(rule: Rule) -> list[str]:
     """Return the telemetry that a rule says it needs."""
-    own = rule.document.get("keytrail")
-    needed = own.get("telemetry") if isinstance(own, Mapping) else None
-    return [needed] if isinstance(needed, str) else list(map(str, needed)) if isinstance(needed, list) else []
+    return rule.own_texts("telemetry")
 
 
 def survey(rules: Sequence[Rule], schema: Schema, count: Count) -> dict[str, tuple[Kind, ...]]:

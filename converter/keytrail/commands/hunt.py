@@ -27,6 +27,7 @@ from keytrail.commands._common import (
 )
 from keytrail.commands._narrowing import FILTERS, SITE, Narrowing, narrow_pack
 from keytrail.commands._outputs import STYLES, Output, Quiet
+from keytrail.correlation import Group
 from keytrail.correlation_hunt import known_groups
 from keytrail.errors import StateError, UsageError
 from keytrail.hunt import AnyHit, Hunt, Window, instant, worst
@@ -155,9 +156,12 @@ def _check_place(paths: tuple[str, ...], url: str | None, index: str | None, sta
         raise UsageError("--since last is for files", hint="an index is asked by time: --since 2026-11-20T10:00:00Z")
 
 
+def _known(pack: Pack, narrowing: Narrowing) -> dict[str, frozenset[Group]]:
+    return {rule.id: known_groups(rule, narrowing.profile) for rule in pack.rules}
+
+
 def _prepare(pack: Pack, narrowing: Narrowing) -> Hunt:
-    known = {rule.id: known_groups(rule, narrowing.profile) for rule in pack.rules}
-    return Hunt.prepare(pack.rules, get_schema("keytrail"), known)
+    return Hunt.prepare(pack.rules, get_schema("keytrail"), _known(pack, narrowing))
 
 
 def _whole(pack: Pack, narrowing: Narrowing, paths: tuple[str, ...], window: Window, jobs: int) -> Run:
@@ -169,8 +173,8 @@ def _in_index(pack: Pack, narrowing: Narrowing, url: str, index: str, window: Wi
     from keytrail.cluster import real_elasticsearch
     from keytrail.index_hunt import IndexHunt
 
-    known = {rule.id: known_groups(rule, narrowing.profile) for rule in pack.rules}
-    hunt = IndexHunt.prepare(stack.enter_context(real_elasticsearch(url)), index, pack.rules, known)
+    cluster = stack.enter_context(real_elasticsearch(url))
+    hunt = IndexHunt.prepare(cluster, index, pack.rules, _known(pack, narrowing))
     return Run(hunt.run(window), hunt, hunt.summary)
 
 

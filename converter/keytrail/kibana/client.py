@@ -14,6 +14,7 @@ from urllib.parse import quote, urlsplit
 import httpx
 
 from keytrail.errors import UsageError
+from keytrail.files import read_key
 from keytrail.kibana.transport import CREDENTIALS, TRIES, KibanaError, Transport, Uncertain
 
 SECONDS = 60.0  # that a request may take
@@ -227,10 +228,7 @@ def _credentials(key_file: Path | None) -> dict[str, str]:
     key = os.environ.get("KIBANA_API_KEY")
     user, password = os.environ.get("KIBANA_USERNAME"), os.environ.get("KIBANA_PASSWORD")
     if key_file is not None:
-        try:
-            key = key_file.read_text("utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError("the API key cannot be read", path=key_file, hint="a file with the key alone") from error
+        key = read_key(key_file)
     if key:
         # Kibana shows a key as id:key or encoded; the header takes it encoded.
         encoded = base64.b64encode(key.encode()).decode() if ":" in key else key

@@ -169,15 +169,9 @@ def _described(rule: Rule, schema: Schema, conditions: tuple[Condition, ...]) ->
     return made
 
 
-def _own(rule: Rule, name: str) -> list[str]:
-    own = rule.document.get("keytrail")
-    found = own.get(name) if isinstance(own, Mapping) else None
-    return [found] if isinstance(found, str) else [str(one) for one in found or ()]
-
-
 def _guide(rule: Rule) -> str:
     """The investigation guide: the rule's steps of triage, in Markdown."""
-    steps = _own(rule, "triage")
+    steps = rule.own_texts("triage")
     if not steps:
         return ""
     listed = "\n".join(f"{number}. {step}" for number, step in enumerate(steps, 1))

@@ -5,12 +5,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
@@ -69,19 +68,14 @@ class RuleRow:
     kept: Sequence[Kept]
 
     @property
-    def own(self) -> Mapping[str, Any]:
-        """What the rule says for Keytrail."""
-        found = self.rule.document.get("keytrail")
-        return found if isinstance(found, Mapping) else {}
-
-    @property
     def description(self) -> str:
         """What the rule says of itself, in one line."""
         return cut(" ".join(str(self.rule.document.get("description") or "").split()), 1200)
 
     def listed(self, name: str) -> list[str]:
         """Return what the rule says under ``name``, as a list of texts."""
-        found = self.own.get(name) if name in self.own else self.rule.document.get(name)
+        own = self.rule.own
+        found = own.get(name) if name in own else self.rule.document.get(name)
         return [cut(str(one), 1000) for one in found[:20]] if isinstance(found, list) else []
 
 
