@@ -62,7 +62,7 @@ def matches(hunt: Hunt, reader: Reader, window: Window, span: Span, jobs: int) -
     waiting: deque[Future[Part]] = deque()
 
     def first() -> Iterator[Match]:
-        part = _result(waiting.popleft())
+        part = waiting.popleft().result()
         for place, marks in part.marks:
             hunt.collectors[place].take(marks)
         span.take(part.span.first)
@@ -82,6 +82,10 @@ def matches(hunt: Hunt, reader: Reader, window: Window, span: Span, jobs: int) -
                 waiting.append(pool.submit(_work, paths))
         while waiting:
             yield from first()
+    except BrokenProcessPool as error:
+        # Whichever comes first tells of it: a part that is sent, or one that is waited for.
+        hint = "was it short of memory? try --jobs 1"
+        raise WorkerError("a process that searched files ended before it was done", hint=hint) from error
     finally:
         # Left early, or interrupted: what was not begun is not waited for.
         pool.shutdown(cancel_futures=True)
@@ -123,14 +127,6 @@ def _size(path: Path) -> float:
         return path.stat().st_size
     except OSError:
         return 0  # it is named when it is read
-
-
-def _result(future: Future[Part]) -> Part:
-    try:
-        return future.result()
-    except BrokenProcessPool as error:
-        hint = "was it short of memory? try --jobs 1"
-        raise WorkerError("a process that searched files ended before it was done", hint=hint) from error
 
 
 # -- in the other processes ---------------------------------------------------------------------------------------
