@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from keytrail import telemetry
@@ -19,41 +19,21 @@ from keytrail.errors import KeytrailError, Refused
 from keytrail.kibana.attack import threats
 from keytrail.kibana.body import check
 from keytrail.kibana.pills import pills
+from keytrail.kibana.runs import Options, schedule
 from keytrail.mapping import FieldType
-from keytrail.pack import Rule
+from keytrail.pack import Rule, only_correlated
 from keytrail.schemas import Schema
 from keytrail.verdict import Condition
 
+__all__ = ["OWN_TAG", "DetectionRule", "Options", "detection_rule", "detection_rules"]
+
 OWN_TAG = "Keytrail"
 SCORES = {"informational": 5, "low": 21, "medium": 47, "high": 73, "critical": 99}
-INTEGRATED = ("ecs", "ecs-custom")  # schemas of Elastic's AWS integration
-INGESTED = "event.ingested"
 MEANING = (
     *("type", "query", "language", "filters", "index", "threshold", "alert_suppression", "building_block_type"),
     *("severity", "timestamp_override", "interval", "from"),
 )
 GENERATED = "Keytrail"
-
-
-@dataclass(frozen=True)
-class Options:
-    """How rules are to run.
-
-    ``index`` are the patterns to search instead of the schema's; ``interval`` and ``lateness`` are minutes: a run
-    looks back over both, so that nothing is missed between runs, and events that come late are seen. ``space`` is the
-    Kibana space, whose alerts a correlation may be about. ``versions`` has what each rule's version was, and what it
-    meant then (see :func:`version_of`).
-    """
-
-    index: tuple[str, ...] = ()
-    interval: int = 5
-    lateness: int = 30
-    space: str = "default"
-    versions: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-
-    def patterns(self, schema: Schema) -> list[str]:
-        """Return the index patterns that rules search."""
-        return list(self.index) or [schema.index]
 
 
 @dataclass(frozen=True)
@@ -75,16 +55,23 @@ def detection_rules(
 ) -> tuple[list[DetectionRule], list[Conversion]]:
     """Return the rules as Kibana takes them, and those that have none, each with the reason."""
     made, refused = [], []
-    for rule in rules:
+    given = list(rules)
+    quiet = only_correlated(given)
+    for rule in given:
         try:
-            made.append(detection_rule(rule, schema, options))
+            made.append(detection_rule(rule, schema, options, building_block=rule.id in quiet))
         except KeytrailError as error:
+            if error.path is None:
+                error.path, error.line = str(rule.path), rule.line_of("correlation")
             refused.append(Conversion(rule, schema, None, error))
     return made, refused
 
 
-def detection_rule(rule: Rule, schema: Schema, options: Options) -> DetectionRule:
-    """Return one rule as Kibana takes it. Raises :class:`Refused`, or what else stands in the way of a query."""
+def detection_rule(rule: Rule, schema: Schema, options: Options, *, building_block: bool = False) -> DetectionRule:
+    """Return one rule as Kibana takes it; a ``building_block`` has alerts that analysts are not shown.
+
+    Raises :class:`Refused`, or what else stands in the way of a query.
+    """
     from keytrail.kibana import scheduled  # which needs the parts of this module
 
     if rule.kind == "correlation":
@@ -92,6 +79,9 @@ def detection_rule(rule: Rule, schema: Schema, options: Options) -> DetectionRul
     else:
         logic, conditions = _single(rule, schema, options)
     body = {**_described(rule, schema, conditions), **logic}
+    if building_block or rule.level == "informational":
+        # It describes what is normal, or is there for a correlation: its alerts stay out of the analysts' way.
+        body["building_block_type"] = "default"
     body["version"] = version_of(rule.id, body, options.versions)[0]
     check(body)
     return DetectionRule(rule, dict(sorted(body.items())), conditions)
@@ -108,9 +98,6 @@ def _single(rule: Rule, schema: Schema, options: Options) -> tuple[dict[str, Any
         "required_fields": required_fields([query], schema),
         **schedule(schema, options),
     }
-    if rule.level == "informational":
-        # It describes what is normal: its alerts are for other rules, and stay out of the analysts' way.
-        logic["building_block_type"] = "default"
     return logic, conditions
 
 
@@ -120,26 +107,6 @@ def searched(rule: Rule, schema: Schema) -> tuple[Mapping[str, Any], tuple[Condi
     if made.query is None:
         raise made.error or Refused("there is no query")
     return made.query.body["query"], made.query.conditions
-
-
-def schedule(schema: Schema, options: Options) -> dict[str, Any]:
-    """Return when a rule runs, and which events each run looks at.
-
-    Where the index keeps when an event arrived, that is what a run goes by, so that late events are seen; elsewhere
-    the look-back covers the lateness.
-    """
-    late = 5 if _arrivals(schema) else options.lateness
-    made = {"interval": f"{options.interval}m", "from": f"now-{options.interval + late}m", "to": "now"}
-    if _arrivals(schema):
-        made["timestamp_override"] = INGESTED
-    elif schema.time != "@timestamp":
-        made["timestamp_override"] = schema.time
-    return made
-
-
-def _arrivals(schema: Schema) -> bool:
-    found = schema.field(INGESTED)
-    return schema.name in INTEGRATED or (found is not None and not found.dynamic)
 
 
 # -- what a person reads ------------------------------------------------------------------------------------------
@@ -164,8 +131,8 @@ def _described(rule: Rule, schema: Schema, conditions: tuple[Condition, ...]) ->
         "note": _guide(rule),
         "setup": _setup(rule, conditions),
     }
-    if schema.name in INTEGRATED:
-        made["related_integrations"] = [{"package": "aws", "integration": "cloudtrail", "version": ">=2.0.0"}]
+    if schema.integration:
+        made["related_integrations"] = [dict(schema.integration)]
     return made
 
 

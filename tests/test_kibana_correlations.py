@@ -1,0 +1,142 @@
+"""Correlations as Kibana's rules, run as Kibana runs them: at intervals, over what each run looks back at."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from keytrail.cases import load_events
+from keytrail.cluster import Cluster
+from keytrail.convert import convert
+from keytrail.correlation import Correlation, Searched
+from keytrail.correlation_reference import episodes
+from keytrail.data import packaged
+from keytrail.kibana.body import check
+from keytrail.kibana.detection import DetectionRule, Options, detection_rule, detection_rules
+from keytrail.pack import Rule, load_rules
+from keytrail.proof import holds
+from keytrail.schemas import Schema, get_schema
+from keytrail.sequence_cases import SequenceCase, load_sequences, moved
+from keytrail.times import DAY, iso, milliseconds
+
+RULES = {rule.stem: rule for rule in load_rules([packaged("rules")]).rules}
+# Rules that a node takes a second to compile stand here as what they are about: hundreds of runs ask for them.
+SLOW = ("key_policy_denies_cloudtrail", "key_policy_open_to_everyone")
+EVENTS = load_events(packaged("fixtures") / "events")
+CASES = [moved(case, 3 * DAY * n) for n, case in enumerate(load_sequences(packaged("fixtures") / "cases", EVENTS))]
+CORRELATIONS = [rule for rule in RULES.values() if rule.kind == "correlation"]
+MINUTE = 60_000
+GRID = 5 * MINUTE
+ECS, KEYTRAIL = get_schema("ecs"), get_schema("keytrail")
+
+
+def quick(rule: Rule) -> Rule:
+    stand_in = {"selection": {"eventName": "PutKeyPolicy", "errorCode": None}, "condition": "selection"}
+    named = {
+        name: replace(base, document={**base.document, "detection": stand_in}) if name in SLOW else base
+        for name, base in rule.references.items()
+    }
+    return replace(rule, references=named)
+
+
+def document(schema: Schema, record: Mapping[str, Any]) -> dict[str, Any]:
+    """A document as the index holds it, which has arrived at once."""
+    made = dict(schema.document(record))
+    if schema.integration:
+        made["event"] = {**made["event"], "ingested": made["@timestamp"]}
+    return made
+
+
+def found_by(cluster: Cluster, index: str, body: Mapping[str, Any], now: int) -> set[tuple[str, ...]]:
+    """The groups for which a run at ``now`` raises an alert."""
+    back = int(body["from"].removeprefix("now-").removesuffix("m")) * MINUTE
+    time = body.get("timestamp_override", "@timestamp")
+    within = {"range": {time: {"gte": iso(now - back), "lte": iso(now), "format": "strict_date_optional_time"}}}
+    if body["type"] == "esql":
+        _, _, rest = body["query"].partition("\n")
+        query = f"FROM {index}\n{rest}".replace("NOW()", f'TO_DATETIME("{iso(now)}")')
+        answer = cluster.client.esql.query(query=query, filter=within)
+        groups = body["alert_suppression"]["group_by"]
+        places = [[column["name"] for column in answer["columns"]].index(name) for name in groups]
+        return {tuple(row[place] for place in places) for row in answer["values"]}
+    threshold = body["threshold"]
+    (counted,) = threshold["cardinality"]
+    sources = [{f"g{n}": {"terms": {"field": name}}} for n, name in enumerate(threshold["field"])]
+    # Kibana asks the count of a bucket in a script, which a bare node does not run.
+    answer = cluster.client.search(
+        index=index,
+        size=0,
+        query={"bool": {"filter": [within, *(pill["query"] for pill in body["filters"])]}},
+        aggs={
+            "groups": {
+                "composite": {"size": 1000, "sources": sources},
+                "aggs": {"n": {"cardinality": {"field": counted["field"]}}},
+            }
+        },
+    )
+    buckets = answer["aggregations"]["groups"]["buckets"]
+    return {tuple(one["key"].values()) for one in buckets if one["n"]["value"] >= counted["value"]}
+
+
+def runs(case: SequenceCase, late: int) -> Iterator[int]:
+    """When a rule runs: at the first point of its schedule after each event, and on while something may be missing."""
+    times = {milliseconds(record.get("eventTime")) or 0 for record in case.records}
+    ends = {time for time in times if time <= case.searched.end}
+    if RULES[case.rule].correlation.type == "event_count":
+        ends |= set(range(case.searched.start, case.searched.end, 4 * GRID)) | {case.searched.end - GRID}
+    yield from sorted({-(-end // GRID) * GRID + late for end in ends})
+
+
+def groups(correlation: Correlation, rule: Rule, case: SequenceCase, least: int = 0) -> set[tuple[str, ...]]:
+    bases = {name: base.document for name, base in rule.references.items()}
+    found = episodes(correlation, bases, case.records, case.searched)
+    return {one.group for one in found if one.end - one.start >= least}
+
+
+@pytest.mark.parametrize("name", ["keytrail", "ecs-custom", "ecs", "raw"])
+def test_runs_find_what_the_correlation_means(cluster: Cluster, name: str) -> None:
+    schema = get_schema(name)
+    found, _ = detection_rules(map(quick, CORRELATIONS), schema, Options())
+    rules = {one.rule.stem: one for one in found}
+    seen: Counter[str] = Counter()
+    with cluster.temporary_index(schema.body) as index:
+        numbered = enumerate(record for case in CASES for record in case.records)
+        refused = cluster.load(index, ((str(n), document(schema, record)) for n, record in numbered))
+        assert schema.taken is not None or not refused
+        for case in CASES:
+            if case.rule in rules:
+                check_case(cluster, index, rules[case.rule], case, schema, seen)
+    assert seen["hit"] > 8
+    assert seen["no hit"] > 8
+    assert seen["outside a condition"] <= 3
+
+
+def check_case(
+    cluster: Cluster, index: str, one: DetectionRule, case: SequenceCase, schema: Schema, seen: Counter[str]
+) -> None:
+    correlation = one.rule.correlation
+    silent = not correlation.rising
+    late = 30 * MINUTE if silent else 0
+    hits = set().union(*(found_by(cluster, index, one.body, now) for now in runs(case, late)))
+    known = [part for part in one.conditions if part.kind not in ("aligned", "arrived", "known", "once", "taken")]
+    if any(not holds(part, schema, record) for part in known for record in case.records):
+        seen["outside a condition"] += 1
+        return
+    # A silence is found when it lasts an interval longer, in a group that is known by its own events.
+    told = {(value,) for record in case.records for value in [context(record)] if value} if silent else None
+    meant = groups(correlation, one.rule, case, correlation.timespan + GRID if silent else 0)
+    assert (meant if told is None else meant & told) <= hits, case.name
+    # What a run finds beside that lies within its look-back, though not within the timespan.
+    back = int(one.body["from"].removeprefix("now-").removesuffix("m")) * MINUTE
+    wider = correlation if silent else replace(correlation, timespan=back)
+    assert hits <= groups(wider, one.rule, case), case.name
+    seen["hit" if hits else "no hit"] += 1
+
+
+def context(record: Mapping[str, Any]) -> str | None:
+    found = ((record.get("requestParameters") or {}).get("encryptionContext") or {}).get("aws:cloudtrail:arn")
+    return found if isinstance(found, str) else None
