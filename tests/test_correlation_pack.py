@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -177,7 +178,9 @@ def hunted(reader: Reader, *stems: str, window: Window | None = None, known: Any
 def test_a_hunt_finds_correlations_whatever_the_order_of_the_files(tmp_path: Path) -> None:
     reader = logs(tmp_path, [record(FAILED, 240)], [record(DISABLE, 0), record(DISABLE, 0)])
     [hit] = hunted(reader, "key_attack_stops_delivery")
-    assert hit.as_dict() == {
+    said = hit.as_dict()
+    assert re.fullmatch("[0-9a-f]{32}", said.pop("alert_id"))
+    assert said == {
         "rule_id": CORRELATIONS["key_attack_stops_delivery"].id,
         "rule": "key_attack_stops_delivery",
         "title": "CloudTrail Key Attacked and Delivery Fails",

@@ -39,7 +39,7 @@ def index(cluster: Cluster) -> Iterator[str]:
 @pytest.fixture(autouse=True)
 def no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests of URLs must not depend on what this machine's environment holds; ``cluster`` is made before."""
-    for name in ("API_KEY", "USERNAME", "PASSWORD", "CA_CERTS"):
+    for name in ("API_KEY", "API_KEY_FILE", "USERNAME", "PASSWORD", "CA_CERTS"):
         monkeypatch.delenv(f"ELASTICSEARCH_{name}", raising=False)
 
 
@@ -425,6 +425,24 @@ def test_a_url_that_cannot_be_used_is_refused(url: str) -> None:
 )
 def test_a_url_gets_the_port_of_its_scheme(url: str, address: str) -> None:
     assert connect(url).url == address
+
+
+@pytest.mark.parametrize("text", ["", "two words", "é"])
+def test_a_file_that_holds_no_key_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str) -> None:
+    path = tmp_path / "key"
+    path.write_text(text, "utf-8")
+    monkeypatch.setenv("ELASTICSEARCH_API_KEY_FILE", str(path))
+    with pytest.raises(UsageError, match="holds no API key"):
+        connect("http://localhost:9200")
+    monkeypatch.setenv("ELASTICSEARCH_API_KEY_FILE", str(tmp_path / "none"))
+    with pytest.raises(UsageError, match="cannot be read"):
+        connect("http://localhost:9200")
+
+
+def test_a_key_comes_from_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("a2V5\n", "utf-8")
+    monkeypatch.setenv("ELASTICSEARCH_API_KEY_FILE", str(tmp_path / "key"))
+    assert cluster_module._credentials() == {"api_key": "a2V5"}
 
 
 def test_credentials_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

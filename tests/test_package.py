@@ -16,7 +16,7 @@ from keytrail import __version__
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = (".ci", "backends", "benchmarks", "converter", "docs", "fixtures", "rules", "tests")
-FILES = ("*.md", "*.toml", "LICENSE", "MANIFEST.in", "Makefile", "setup.cfg")
+FILES = (".pre-commit-hooks.yaml", "*.md", "*.toml", "LICENSE", "MANIFEST.in", "Makefile", "setup.cfg")
 LITTER = shutil.ignore_patterns("__pycache__", ".*_cache", "*.egg-info", "*.pyc")
 # Where the wheel keeps what lies where in the tree.
 SHIPPED = {

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from keytrail.data import packaged
 from keytrail.schemas import SCHEMAS
 from keytrail.targets import TARGETS
 from sigma.cli.convert import convert
+from sigma.cli.list import list_group
 
 RULES = packaged("rules")
 SINGLE = ("key/trail_key_disabled.yml", "normal/encrypted_log_file_read.yml", "use/log_read_denied.yml")
@@ -127,3 +130,117 @@ def test_a_filter_narrows_there_as_it_does_here(target: str, schema: str) -> Non
         assert documents(theirs.stdout) == documents(ours.stdout)
     else:
         assert theirs.stdout.strip() == ours.stdout.strip()
+
+
+def wide_filter(folder: Path) -> Path:
+    """A filter of all rules about CloudTrail."""
+    path = folder / "wide.yml"
+    text = FILTER.read_text("utf-8")
+    path.write_text(re.sub(r"rules:\n +- .*", "rules: any", text), "utf-8")
+    return path
+
+
+@pytest.mark.parametrize("form", ["default", "kibana"])
+def test_a_filter_of_several_rules_narrows_each_and_the_correlation_of_them(
+    form: str, correlated: Path, tmp_path: Path
+) -> None:
+    wide = wide_filter(tmp_path)
+    theirs = sigma("-t", "keytrail_query_dsl", "-p", "keytrail_ecs", "-f", form, "--filter", wide, correlated)
+    target = "kibana" if form == "kibana" else "query-dsl"
+    ours = keytrail("convert", correlated, "--filter", wide, "--target", target, "--schema", "ecs")
+    assert theirs.exit_code == 0, theirs.output
+    assert "LambdaDescribeHandlerSession" in theirs.stdout
+    assert documents(theirs.stdout) == documents(ours.stdout)
+
+
+@pytest.mark.parametrize("form", ["default", "kibana"])
+def test_all_that_is_refused_in_the_pack_can_be_left_out_and_is_named(form: str, tmp_path: Path) -> None:
+    """Without the filters, which sigma-cli applies where it finds them among the rules."""
+    rules = shutil.copytree(RULES, tmp_path / "rules", ignore=shutil.ignore_patterns("filters"))
+    theirs = sigma("-s", "-t", "keytrail_query_dsl", "-p", "keytrail_ecs", "-f", form, rules)
+    ours = keytrail("convert", "--target", "kibana" if form == "kibana" else "query-dsl", "--schema", "ecs")
+    assert (theirs.exit_code, ours.exit_code) == (0, 1)
+    assert documents(theirs.stdout) == documents(ours.stdout)
+    left_out = set(re.findall(r"(\w+)\.yml: ", theirs.stderr.partition("Ignored errors:")[2]))
+    assert {"key_policy_without_cloudtrail", "site_trail_encryption_removed", "key_and_trail_tampered"} <= left_out
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "named"),
+    [
+        ("eventNmae", "DisableKey", "no place for the field 'eventNmae'"),
+        ("requestParameters.policy|re", "'(?=x)'", "lookaround"),
+        ("userIdentity.arn|expand", "'%readers%'", "%readers%"),
+    ],
+)
+def test_refusals_are_told_without_a_traceback(field: str, value: str, named: str, tmp_path: Path) -> None:
+    text = (RULES / "key" / "trail_key_disabled.yml").read_text("utf-8")
+    path = tmp_path / "refused.yml"
+    path.write_text(text.replace("eventName: DisableKey", f"{field}: {value}"), "utf-8")
+    done = sigma("-t", "keytrail_query_dsl", "-p", "keytrail_ecs", path)
+    assert done.exit_code == 1
+    assert isinstance(done.exception, SystemExit), "sigma-cli has not caught it"
+    assert not done.stdout
+    assert f"{path}: " in done.stderr
+    assert named in done.stderr
+
+
+def test_a_rule_that_needs_a_profile_is_refused_as_it_is_by_our_command() -> None:
+    rule = RULES / "trail" / "site_trail_encryption_removed.yml"
+    theirs = sigma("-t", "keytrail_lucene", "-p", "keytrail_ecs", rule)
+    ours = keytrail("convert", rule, "--target", "lucene", "--schema", "ecs")
+    assert (theirs.exit_code, ours.exit_code) == (1, 1)
+    assert "needs a profile" in theirs.stderr
+    assert "needs a profile" in ours.stderr
+
+
+def test_a_correlation_that_a_target_cannot_say_is_refused_by_name(correlated: Path) -> None:
+    """Here the command ``sigma`` itself is run."""
+    command = [str(Path(sys.executable).with_name("sigma")), "convert", "-t", "keytrail_esql", "-p", "keytrail_ecs"]
+    done = subprocess.run([*command, str(correlated)], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert f"{Path(CORRELATION).name}: no query of this language slides a window" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not done.stdout
+
+
+def table(*arguments: str) -> dict[str, str]:
+    """A list of sigma-cli's: what stands in the first column, and the rest of its line."""
+    rows: dict[str, str] = {}
+    name = ""
+    for line in CliRunner().invoke(list_group, arguments).stdout.splitlines():
+        if line.startswith("|"):
+            first, *rest = (cell.strip() for cell in line.replace("ES|QL", "ES\0QL").strip("|").split("|"))
+            name = first or name
+            rows[name] = f"{rows.get(name, '')} {' '.join(rest)}".replace("\0", "|").strip()
+    return rows
+
+
+def test_the_lists_say_what_each_target_format_and_pipeline_is() -> None:
+    targets, pipelines = table("targets"), table("pipelines")
+    for target, kind in TARGETS.items():
+        assert all(word in targets[backend(target)] for word in kind.name.split())
+        formats = table("formats", backend(target))
+        assert formats == {"Format": "Description", **kind.formats}
+    for name, schema in SCHEMAS.items():
+        said = pipelines[pipeline(name)]
+        assert all(word in said for word in schema.title.split()), said
+        assert "all" in said.split(), "it serves the stock backends too"
+
+
+@pytest.mark.parametrize("schema", SCHEMAS)
+@pytest.mark.parametrize("target", STOCK)
+def test_the_stock_backends_take_the_names_and_the_index_from_our_pipelines(target: str, schema: str) -> None:
+    done = sigma("-t", target, "-p", pipeline(schema), RULES / "key" / "trail_key_disabled.yml")
+    assert done.exit_code == 0, done.output
+    assert SCHEMAS[schema].index_name("eventName") in done.stdout
+    assert (SCHEMAS[schema].index in done.stdout) == (target in ("esql", "elastalert"))
+
+
+def test_our_pipeline_refuses_a_field_that_the_index_lacks_for_stock_backends_too(tmp_path: Path) -> None:
+    path = tmp_path / "refused.yml"
+    text = (RULES / "key" / "trail_key_disabled.yml").read_text("utf-8")
+    path.write_text(text.replace("eventName", "eventNmae"), "utf-8")
+    refused = sigma("-t", "lucene", "-p", "keytrail_ecs", path)
+    assert refused.exit_code == 1
+    assert "eventNmae" in refused.stderr

@@ -413,7 +413,11 @@ def test_where_no_record_tells_its_time_nothing_is_accepted_and_no_number_made_u
     [
         ("trail_key_disabled", routine(), "none of the 1 different calls"),
         ("log_objects_deleted", routine(), "none of the 1 different calls"),
-        ("grant_to_decrypt_logs", [routine()[0] | {"eventName": "CreateGrant"}], "there are no write events"),
+        (
+            "grant_to_decrypt_logs",
+            [routine()[0] | {"eventName": "CreateGrant"}],
+            "there are no management events that write",
+        ),
     ],
 )
 def test_a_rule_that_could_not_fire_is_said_to_be_blind_and_fails(

@@ -372,4 +372,4 @@ def test_a_word_that_is_not_known_is_not_guessed_at() -> None:
 
 def test_of_each_condition_it_is_known_whether_a_query_can_test_it() -> None:
     kinds = {*_RECORD_CONDITIONS, *_MAP_CONDITIONS, *_VALUE_CONDITIONS}
-    assert kinds - set(_BREACHES) == {"taken", "first_value"}
+    assert kinds - set(_BREACHES) == {"taken", "first_value", "scripts"}

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from copy import deepcopy
 from dataclasses import replace
-from typing import Any, ClassVar, NoReturn
+from functools import wraps
+from pathlib import Path
+from typing import Any, ClassVar, NoReturn, TypeVar
 
+from sigma.collection import SigmaCollection
 from sigma.conditions import (
     ConditionAND,
     ConditionFieldEqualsValueExpression,
@@ -37,8 +41,9 @@ from sigma.types import (
 )
 
 from keytrail import correlation_plan
-from keytrail.errors import Refused, RuleError
+from keytrail.errors import KeytrailError, Refused, RuleError
 from keytrail.lint import MOST_QUESTIONS, check_detections, named
+from keytrail.pack import Rule, needs_profile, refusal
 from keytrail.resolved import (
     Boolean,
     Cidr,
@@ -62,6 +67,7 @@ from keytrail.typed import always
 from keytrail.verdict import Query
 
 STATE = "keytrail_schema"
+Converter = TypeVar("Converter", bound=Callable[..., list[Any]])
 _WILD = {SpecialChars.WILDCARD_MULTI: Wild.MANY, SpecialChars.WILDCARD_SINGLE: Wild.ONE}
 
 
@@ -81,6 +87,8 @@ def pipeline(schema: Schema) -> ProcessingPipeline:
         priority=20,
         items=[
             ProcessingItem(SetStateTransformation(STATE, schema), identifier=f"keytrail_{schema.name}_schema"),
+            # Of this the stock backends make FROM in ES|QL, and the index of a rule.
+            ProcessingItem(SetStateTransformation("index", schema.index), identifier=f"keytrail_{schema.name}_index"),
             ProcessingItem(FieldFunctionTransformation({}, rename), identifier=f"keytrail_{schema.name}_fields"),
         ],
     )
@@ -140,6 +148,33 @@ def check_values(detections: Iterable[SigmaDetection | SigmaDetectionItem]) -> N
             )
 
 
+def read(rule: SigmaRule | SigmaCorrelationRule) -> Rule:
+    """Return a rule of pySigma's as Keytrail reads it."""
+    path = rule.source.path if rule.source is not None else f"{rule.title}.yml"
+    return Rule(Path(path), rule.to_dict(), "")
+
+
+def told(convert: Converter) -> Converter:
+    """Make an error of ours one that sigma-cli can tell: with the rule's file, or collected where it asks for that.
+
+    pySigma collects what is raised while it converts a rule, and not what is raised before or after.
+    """
+
+    @wraps(convert)
+    def run(self: KeytrailBackend, rule: SigmaRule | SigmaCorrelationRule, *given: Any, **named: Any) -> list[Any]:
+        try:
+            return convert(self, rule, *given, **named)
+        except KeytrailError as error:
+            if self.collect_errors:
+                self.errors.append((rule, error))  # type: ignore[arg-type]  # sigma-cli asks for its source alone
+                return []
+            if error.path is None and rule.source is not None:
+                error.path = str(rule.source.path)
+            raise
+
+    return run  # type: ignore[return-value]
+
+
 class KeytrailBackend(Backend):
     """Resolves a rule's conditions; a target says what to make of the result in :meth:`generate`."""
 
@@ -150,8 +185,30 @@ class KeytrailBackend(Backend):
     def generate(self, node: Node, schema: Schema) -> Query:
         """Return the target's query for a resolved rule, or raise :class:`~keytrail.errors.Refused`."""
 
+    def convert(self, rule_collection: SigmaCollection, *given: Any, **named: Any) -> Any:
+        """Return what becomes of all rules.
+
+        pySigma puts the very same selections of a filter into each rule that it narrows. A conversion changes names in
+        place, so that they were index names already in the second of these rules.
+        """
+        rule_collection.resolve_rule_references()
+        for rule in rule_collection.rules:
+            if isinstance(rule, SigmaRule):
+                detections = rule.detection.detections
+                detections |= {name: deepcopy(detections[name]) for name in detections if name.startswith("_filt_")}
+        return super().convert(rule_collection, *given, **named)
+
+    @told
     def convert_rule(self, rule: SigmaRule, output_format: str | None = None, callback: Any = None) -> list[Any]:
-        """Return the one query of ``rule``: Sigma's list of conditions is an alert for each, so any of them."""
+        """Return the one query of ``rule``: Sigma's list of conditions is an alert for each, so any of them.
+
+        Raises :class:`~keytrail.errors.NeedsProfile` for one read from a file that means nothing without a profile.
+        """
+        # Those that our own command has narrowed to a site come without a file.
+        if rule.source is not None and needs_profile(read(rule)):
+            error = refusal(read(rule))
+            error.hint = "'keytrail convert --site FILE' narrows it to a site, which sigma-cli cannot"
+            raise error
         detection = rule.detection
         check_detections(list(detection.detections), detection.condition)
         check_values(detection.detections.values())
@@ -160,6 +217,11 @@ class KeytrailBackend(Backend):
             detection.condition = [" or ".join(f"({condition})" for condition in detection.condition)]
             detection.parsed_condition = [SigmaCondition(detection.condition[0], detection, detection.source)]
         return super().convert_rule(rule, output_format, callback)
+
+    @told
+    def convert_correlation_rule(self, rule: SigmaCorrelationRule, *given: Any, **named: Any) -> list[Any]:
+        """Return what a target makes of a correlation."""
+        return super().convert_correlation_rule(rule, *given, **named)
 
     def convert_condition_or(self, cond: ConditionOR, state: ConversionState) -> Node:
         return disjunction(self._parts(cond, state))

@@ -13,6 +13,7 @@ import ssl
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -26,7 +27,9 @@ from keytrail.errors import ClusterError, NodeError, UsageError
 SECONDS = 60.0  # that a request may take
 AT_ONCE = 100  # queries in a request
 PAGE = 10_000  # hits in an answer; the most that an index gives by default
-CREDENTIALS = "set ELASTICSEARCH_API_KEY, or ELASTICSEARCH_USERNAME and ELASTICSEARCH_PASSWORD"
+CREDENTIALS = (
+    "set ELASTICSEARCH_API_KEY (or ELASTICSEARCH_API_KEY_FILE), or ELASTICSEARCH_USERNAME and ELASTICSEARCH_PASSWORD"
+)
 # A query that fails on one shard, or an index that is not there, is an error and not a smaller answer.
 IDS = {"size": PAGE, "_source": False, "sort": ["_doc"]}
 STRICT = {"allow_partial_search_results": False, "allow_no_indices": False, "ignore_unavailable": False}
@@ -60,8 +63,9 @@ def connect(url: str, *, anonymous: bool = False, product: str = "Elasticsearch"
     """Return the cluster at a URL. Nothing is sent yet.
 
     Parameters: ``url`` is http(s)://host:port; ``product`` is Elasticsearch or OpenSearch; ``anonymous`` sends no
-    credentials. Otherwise they are taken from the environment: ELASTICSEARCH_API_KEY, or ELASTICSEARCH_USERNAME and
-    ELASTICSEARCH_PASSWORD. TLS certificates are always verified, against those of ELASTICSEARCH_CA_CERTS if set.
+    credentials. Otherwise they are taken from the environment: ELASTICSEARCH_API_KEY, the file that
+    ELASTICSEARCH_API_KEY_FILE names, or ELASTICSEARCH_USERNAME and ELASTICSEARCH_PASSWORD. TLS certificates are
+    always verified, against those of ELASTICSEARCH_CA_CERTS if set.
 
     Errors: ``UsageError`` for a URL or variables that cannot be used.
     """
@@ -121,8 +125,22 @@ def _checked(url: str) -> str:
     return f"{parts.scheme}://{host}:{port}{parts.path.rstrip('/')}"
 
 
+def _key_in_file() -> str | None:
+    """The key in the file that ELASTICSEARCH_API_KEY_FILE names, as secrets are given to containers."""
+    path = os.environ.get("ELASTICSEARCH_API_KEY_FILE")
+    if not path:
+        return None
+    try:
+        key = Path(path).read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError("the API key cannot be read", path=path, hint="a file with the key alone") from error
+    if not key or not key.isascii() or not key.isprintable() or " " in key:
+        raise UsageError("holds no API key", path=path, hint="a file with the key alone, as Elasticsearch encodes it")
+    return key
+
+
 def _credentials() -> dict[str, Any]:
-    key = os.environ.get("ELASTICSEARCH_API_KEY")
+    key = os.environ.get("ELASTICSEARCH_API_KEY") or _key_in_file()
     user, password = os.environ.get("ELASTICSEARCH_USERNAME"), os.environ.get("ELASTICSEARCH_PASSWORD")
     if key:
         return {"api_key": key}
@@ -311,8 +329,10 @@ def named_errors(doing: str) -> Iterator[None]:
 
 def _login_hint() -> str:
     """What to do about a login that failed: nothing was given, or it is wrong."""
-    given = [name for name in ("API_KEY", "USERNAME", "PASSWORD") if os.environ.get(f"ELASTICSEARCH_{name}")]
-    used = given[:1] if "API_KEY" in given else given
+    given = [
+        name for name in ("API_KEY", "API_KEY_FILE", "USERNAME", "PASSWORD") if os.environ.get(f"ELASTICSEARCH_{name}")
+    ]
+    used = given[:1] if given[:1] in (["API_KEY"], ["API_KEY_FILE"]) else given
     return f"check {' and '.join(f'ELASTICSEARCH_{name}' for name in used)}" if used else CREDENTIALS
 
 

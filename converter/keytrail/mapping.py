@@ -171,6 +171,8 @@ class _Reader:
 
     def read(self, spec: Mapping[str, Any], name: str, dynamic: str, problem: Problem | None) -> None:
         """Take in ``spec``, an object, a field or the root of a mapping."""
+        if not isinstance(spec, Mapping):
+            raise SchemaError(f"the mapping of {name} is no object: {spec!r:.40}")
         kind = spec.get("type", "object" if "properties" in spec or "enabled" in spec or not name else None)
         if kind is None and "dynamic" not in spec and "subobjects" not in spec:
             raise SchemaError(f"the mapping of {name} has neither a type nor properties")

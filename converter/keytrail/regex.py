@@ -8,7 +8,7 @@ excludes the newline, ``$`` is the very end, lazy and greedy repetition match al
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Union
 
@@ -47,6 +47,8 @@ class _Group:
     alternatives: tuple[tuple[_Item, ...], ...]
 
 
+_INLINE = "(?i)"  # the modifier i, written into the expression
+
 _Item = Union[_Piece, _Edge, _Group]
 
 
@@ -62,6 +64,8 @@ def to_lucene(regex: Regex, excluded: str = "") -> str:
         raise Refused("anchors at every line (the modifier m) have no form in Lucene")
     if regex.ignore_case and not regex.pattern.isascii():
         raise Refused("ignoring the case of non-ASCII letters in a regular expression differs between releases")
+    if regex.pattern.startswith(_INLINE):
+        return to_lucene(replace(regex, pattern=regex.pattern.removeprefix(_INLINE), ignore_case=True), excluded)
     parser = _Parser(regex, excluded)
     alternatives = _unwrapped(parser.alternatives(0))
     if parser.place < len(parser.text):

@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from sigma.correlations import SigmaCorrelationRule
 from sigma.rule import SigmaRule
 
 from keytrail import correlation_plan, correlation_yaml
-from keytrail.backend import STATE, KeytrailBackend
-from keytrail.errors import Refused
+from keytrail.backend import STATE, KeytrailBackend, read, told
+from keytrail.errors import KeytrailError, Refused
 from keytrail.generators import generate
 from keytrail.pack import Rule
 from keytrail.resolved import Node
@@ -42,13 +41,16 @@ class QueryDslBackend(KeytrailBackend):
     def convert_rule(self, rule: SigmaRule, output_format: str | None = None, callback: Any = None) -> list[Any]:
         """Return the query of a rule; in the format ``kibana``, the detection rule of which it is a part."""
         # The pipeline is about to change the names of its fields in place.
-        self._read[id(rule)] = _rule(rule)
+        self._read[id(rule)] = read(rule)
         found = super().convert_rule(rule, output_format, callback)
-        return self._as_kibana(rule, output_format) or found
+        return self._as_kibana(rule, output_format, found)
 
-    def _as_kibana(self, rule: SigmaRule | SigmaCorrelationRule, output_format: str | None) -> list[Any]:
-        if output_format != "kibana":
-            return []
+    @told
+    def _as_kibana(
+        self, rule: SigmaRule | SigmaCorrelationRule, output_format: str | None, found: list[Any]
+    ) -> list[Any]:
+        if output_format != "kibana" or rule._conversion_result is None:
+            return found
         from keytrail.kibana.detection import Options, detection_rule
         from keytrail.kibana.versions import read_versions
 
@@ -60,20 +62,35 @@ class QueryDslBackend(KeytrailBackend):
         """Return the lines of a file that Kibana imports."""
         return "\n".join(map(json.dumps, bodies))
 
-    def _base(self, rule: SigmaRule) -> Query:
-        """The query of a rule that a correlation names.
+    def _base(self, name: str, rule: SigmaRule) -> Query:
+        """The query of a rule that a correlation names; raises :class:`Refused` where it has none.
 
         pySigma sorts the rules so that these come first, but not always. Then a copy is converted: a conversion changes
         the names of a rule's fields in place, and that rule's own turn is still to come.
         """
-        if rule._conversion_result is None:
-            self._read[id(rule)] = _rule(rule)
+        failed = [str(error) for one, error in self.errors if one is rule]
+        if not failed and rule._conversion_result is None:
+            self._read[id(rule)] = read(rule)
             copy = SigmaRule.from_dict(rule.to_dict(), source=rule.source)
             super().convert_rule(copy)
+            failed = [str(self.errors.pop()[1])] if copy._conversion_result is None else []
             rule = copy
+        if failed:
+            raise correlation_plan.refused(name, KeytrailError(failed[0]))
         query: Query = rule.get_conversion_result()[0]
         return query
 
+    def _plan(self, rule: SigmaCorrelationRule) -> Query:
+        found = correlation_yaml.read(rule.to_dict())
+        queries = {}
+        for reference in rule.referenced_rules:
+            if not isinstance(reference.rule, SigmaRule):
+                raise Refused(f"{reference.reference} is a correlation: only rules about single events are correlated")
+            queries[reference.reference] = self._base(reference.reference, reference.rule)
+        schema: Schema = self.last_processing_pipeline.state[STATE]
+        return correlation_plan.plan(found, queries, schema)
+
+    @told
     def convert_correlation_rule(
         self,
         rule: SigmaCorrelationRule,
@@ -82,26 +99,13 @@ class QueryDslBackend(KeytrailBackend):
         callback: Callable[..., Any] | None = None,
     ) -> list[Any]:
         """Return the plan of a correlation, which :mod:`keytrail.correlation_search` runs."""
-        found = correlation_yaml.read(rule.to_dict())
-        queries = {}
-        for reference in rule.referenced_rules:
-            if not isinstance(reference.rule, SigmaRule):
-                raise Refused(f"{reference.reference} is a correlation: only rules about single events are correlated")
-            queries[reference.reference] = self._base(reference.rule)
-        schema: Schema = self.last_processing_pipeline.state[STATE]
-        plan = correlation_plan.plan(found, queries, schema)
+        plan = self._plan(rule)
         result = plan if callback is None else callback(rule, output_format, 0, rule, plan)
         rule.set_conversion_result([] if result is None else [result])
         self._read[id(rule)] = replace(
-            _rule(rule), references={one.reference: self._read[id(one.rule)] for one in rule.referenced_rules}
+            read(rule), references={one.reference: self._read[id(one.rule)] for one in rule.referenced_rules}
         )
-        return self._as_kibana(rule, output_format) or rule.get_conversion_result()
-
-
-def _rule(rule: SigmaRule | SigmaCorrelationRule) -> Rule:
-    """A rule of pySigma's as Keytrail reads it."""
-    path = rule.source.path if rule.source is not None else f"{rule.title}.yml"
-    return Rule(Path(path), rule.to_dict(), "")
+        return self._as_kibana(rule, output_format, rule.get_conversion_result())
 
 
 class KeytrailLuceneBackend(KeytrailBackend):

@@ -26,10 +26,17 @@ WRITE: dict[str, Sequence[Selection]] = {
         {"readOnly": False, "eventCategory": "Management"},
     )
 }
+
+
+def _managed(selection: Selection) -> Sequence[Selection]:
+    """Management events, and old ones that do not say: what a VPC endpoint logs is another choice of the trail."""
+    return ({**selection, "eventCategory": "Management"}, {**selection, "eventCategory": None})
+
+
 # Words, and what each needs: a kind of events, as selections any of which finds them.
 NEEDS: dict[str, dict[str, Sequence[Selection]]] = {
-    "kms-management": {"events of kms.amazonaws.com": (KMS,), **WRITE},
-    "kms-read": {"read events of kms.amazonaws.com": ({**KMS, "readOnly": True},)},
+    "kms-management": {"events of kms.amazonaws.com": _managed(KMS), **WRITE},
+    "kms-read": {"read events of kms.amazonaws.com": _managed({**KMS, "readOnly": True})},
     "cloudtrail-management": WRITE,
     "s3-management": WRITE,
     "s3-data": {

@@ -208,6 +208,8 @@ def in_java_map(found: FieldType, test: Pattern, schema: Schema, *, negated: boo
 
 def _turned(condition: Condition, leaf: Leaf) -> Condition:
     """The condition of a leaf under ``not``: what the leaf would add, its negation would miss, and that is refused."""
+    if condition.kind == "scripts":
+        return condition  # without scripts the whole search fails, and finds nothing
     if condition.strays is not Strays.MISSES:
         what = f"under 'not' the query would miss events unless {condition.text}"
         raise Refused(f"{leaf.rule_field}: {what}", field=leaf.rule_field)

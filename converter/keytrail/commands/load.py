@@ -72,8 +72,8 @@ def command(
     nothing. What the index refuses is counted, and its records are kept aside in a file that can be loaded once the
     index is mended. Exit code 1: the index has refused records; 2: some input could not be read.
 
-    Credentials: ELASTICSEARCH_API_KEY, or ELASTICSEARCH_USERNAME and ELASTICSEARCH_PASSWORD; a private certificate
-    authority: ELASTICSEARCH_CA_CERTS.
+    Credentials: ELASTICSEARCH_API_KEY, the file that ELASTICSEARCH_API_KEY_FILE names, or ELASTICSEARCH_USERNAME and
+    ELASTICSEARCH_PASSWORD; a private certificate authority: ELASTICSEARCH_CA_CERTS.
     """
     if any(character in index for character in "*,?"):
         raise UsageError(f"{index!r} is not one index", hint="name the one that the documents are for")

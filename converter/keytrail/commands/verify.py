@@ -68,8 +68,8 @@ def command(
     made, --prove-on names another, or else the embedded engine is used. Conditions and telemetry are looked up in the
     index by queries. Exit code 1: a rule is refused, has no field, differs, is blind, or a condition does not hold.
 
-    Credentials: ELASTICSEARCH_API_KEY, or ELASTICSEARCH_USERNAME and ELASTICSEARCH_PASSWORD; a private certificate
-    authority: ELASTICSEARCH_CA_CERTS.
+    Credentials: ELASTICSEARCH_API_KEY, the file that ELASTICSEARCH_API_KEY_FILE names, or ELASTICSEARCH_USERNAME and
+    ELASTICSEARCH_PASSWORD; a private certificate authority: ELASTICSEARCH_CA_CERTS.
     """
     pack = packs(names, folder)
     narrow_pack(pack, filters, site, folder).complain()
@@ -157,7 +157,7 @@ def _show_conditions(found: Verification, letters: dict[str, str], out: Console)
         condition = holding.condition
         rows.append((letter, safe(condition.text), _state(holding), safe(condition.breaker)))
     if rows:
-        columns = ("", "exact if", "in this index", "who can break it")
+        columns = ("", "exact if", "here, for the events that the rules ask about", "who can break it")
         out.print(render.table("Conditions (! is broken here)", columns, rows))
 
 

@@ -182,7 +182,7 @@ def _objectlike(key: str, value: Any) -> Any:
 
 
 def _clean(node: Any) -> Any:
-    if isinstance(node, str) or node is None:
+    if isinstance(node, (str, int, float)) or node is None:  # asked first: Mapping is slow to ask for
         return node
     if isinstance(node, Mapping):
         return {_clean_key(str(key)): _clean(value) for key, value in node.items()}
