@@ -13,10 +13,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from keytrail import telemetry
+from keytrail import script, telemetry
 from keytrail.convert import Conversion, convert
 from keytrail.errors import KeytrailError, Refused
-from keytrail.kibana.attack import threats
+from keytrail.kibana import attack
 from keytrail.kibana.body import check
 from keytrail.kibana.pills import pills
 from keytrail.kibana.runs import Options, schedule
@@ -34,15 +34,20 @@ MEANING = (
     *("severity", "timestamp_override", "interval", "from"),
 )
 GENERATED = "Keytrail"
+CATALOGUE = ("normal", "key", "use", "trail", "bucket", "correlations")  # the folders of the pack
 
 
 @dataclass(frozen=True)
 class DetectionRule:
-    """A rule as Kibana's API takes it, with the rule it is made of and the conditions under which it is exact."""
+    """A rule as Kibana's API takes it, with the rule it is made of and the conditions under which it is exact.
+
+    ``notes`` say what of the rule has no place in the body.
+    """
 
     rule: Rule
     body: Mapping[str, Any]
     conditions: tuple[Condition, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> str:
@@ -84,7 +89,12 @@ def detection_rule(rule: Rule, schema: Schema, options: Options, *, building_blo
         body["building_block_type"] = "default"
     body["version"] = version_of(rule.id, body, options.versions)[0]
     check(body)
-    return DetectionRule(rule, dict(sorted(body.items())), conditions)
+    return DetectionRule(rule, dict(sorted(body.items())), conditions, tuple(_notes(rule)))
+
+
+def _notes(rule: Rule) -> Iterator[str]:
+    for name in attack.read(map(str, rule.document.get("tags") or ())).unknown:
+        yield f"{rule.stem}: ATT&CK's {name} is not known here; it is a tag of the rule, and not in its threat"
 
 
 def _single(rule: Rule, schema: Schema, options: Options) -> tuple[dict[str, Any], tuple[Condition, ...]]:
@@ -121,12 +131,12 @@ def _described(rule: Rule, schema: Schema, conditions: tuple[Condition, ...]) ->
         "description": str(document.get("description") or rule.title).strip(),
         "severity": "low" if rule.level == "informational" else rule.level,
         "risk_score": SCORES[rule.level],
-        "tags": [OWN_TAG, "Domain: Cloud", "Data Source: AWS CloudTrail", f"Level: {rule.level}", f"Rule: {rule.stem}"],
+        "tags": [*_tags(rule), *tags],
         "author": [str(document.get("author") or GENERATED)],
         "license": str(document.get("license") or ""),
         "references": [str(one) for one in document.get("references") or ()],
         "false_positives": [str(one) for one in document.get("falsepositives") or ()],
-        "threat": threats(tags),
+        "threat": attack.threats(tags),
         "max_signals": 1000,
         "note": _guide(rule),
         "setup": _setup(rule, conditions),
@@ -134,6 +144,14 @@ def _described(rule: Rule, schema: Schema, conditions: tuple[Condition, ...]) ->
     if schema.integration:
         made["related_integrations"] = [dict(schema.integration)]
     return made
+
+
+def _tags(rule: Rule) -> list[str]:
+    """What analysts look rules up by: whose they are, what they are about, how severe, from where in the catalogue."""
+    folder = rule.path.parent.name
+    catalogue = [f"Catalogue: {folder}"] if folder in CATALOGUE else []
+    about = ("Domain: Cloud", "Data Source: AWS CloudTrail", f"Level: {rule.level}", f"Rule: {rule.stem}")
+    return [OWN_TAG, *about, *catalogue]
 
 
 def _own(rule: Rule, name: str) -> list[str]:
@@ -189,6 +207,8 @@ def _asked(query: Mapping[str, Any]) -> Iterator[str]:
                         yield from _asked(clause)
         elif kind == "exists":
             yield inner["field"]
+        elif kind == "script":
+            yield from (script.parameters(inner) or ())[:2]
         elif isinstance(inner, Mapping) and "_ignored" not in inner:
             yield from inner
 
