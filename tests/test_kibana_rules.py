@@ -21,7 +21,7 @@ from keytrail.cluster import Cluster
 from keytrail.convert import convert
 from keytrail.data import packaged
 from keytrail.engine import compile_query
-from keytrail.errors import Refused, UsageError
+from keytrail.errors import NeedsProfile, Refused, UsageError
 from keytrail.kibana.attack import read, threats
 from keytrail.kibana.body import check, check_file
 from keytrail.kibana.detection import OWN_TAG, DetectionRule, Options, detection_rule, detection_rules, version_of
@@ -348,3 +348,15 @@ def test_sigma_cli_gives_the_same_rules(schema: str, names: list[str], tmp_path:
     ours = {body["rule_id"]: body for body in map(json.loads, found)}
     assert theirs == ours
     assert len(ours) == len(names)
+
+
+def test_the_page_says_how_many_rules_of_each_kind_there_are() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "kibana.md").read_text("utf-8")
+    for name, schema in SCHEMAS.items():
+        found, refused = detection_rules(RULES.values(), schema, Options())
+        kinds = [(one.body["type"], one.verdict) for one in found]
+        without = sum(isinstance(one.error, NeedsProfile) for one in refused)
+        counts = [kinds.count(("query", "exact")), kinds.count(("query", "exact if"))]
+        counts += [sum(kind == wanted for kind, _ in kinds) for wanted in ("threshold", "esql")]
+        row = " | ".join(map(str, [name, *counts, without, len(refused) - without]))
+        assert f"| {row} |" in page
