@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,8 @@ from keytrail.cluster import Cluster
 from keytrail.convert import convert
 from keytrail.data import packaged
 from keytrail.engine import compile_query
-from keytrail.errors import Refused, UsageError
-from keytrail.kibana.attack import threats
+from keytrail.errors import NeedsProfile, Refused, UsageError
+from keytrail.kibana.attack import read, threats
 from keytrail.kibana.body import check, check_file
 from keytrail.kibana.detection import OWN_TAG, DetectionRule, Options, detection_rule, detection_rules, version_of
 from keytrail.kibana.pills import pills
@@ -161,10 +162,39 @@ def test_threats_pair_each_technique_with_its_tactic() -> None:
     assert [one["tactic"]["id"] for one in threats(["attack.t1098"])] == ["TA0003", "TA0004"]
 
 
-@pytest.mark.parametrize("tag", ["attack.t1562.008", "attack.defense-evasion", "attack.t9999"])
-def test_what_attack_does_not_know_is_refused(tag: str) -> None:
-    with pytest.raises(Refused, match="ATT&CK"):
-        threats([tag])
+def test_names_that_are_older_than_attack_19_are_what_they_are_now() -> None:
+    old = threats(["attack.defense_evasion", "attack.t1562.008"])
+    assert old == threats(["attack.defense-impairment", "attack.t1685.002"])
+    assert read(["attack.defense-evasion", "attack.t1562.008"]).unknown == ()
+
+
+@pytest.mark.parametrize("tag", ["attack.defense-evasion", "attack.t9999", "attack.t1562.999", "attack.impact-x"])
+def test_what_attack_does_not_know_is_a_tag_and_a_note_and_in_no_threat(tag: str) -> None:
+    rule = RULES["trail_key_disabled"]
+    found = detection_rule(replace(rule, document={**rule.document, "tags": [tag]}), ECS, Options())
+    assert found.body["threat"] == []
+    assert tag in found.body["tags"]
+    (note,) = found.notes
+    assert tag.removeprefix("attack.").upper() in note.upper()
+
+
+def test_a_comparison_of_two_fields_is_a_pill_in_words_and_two_required_fields() -> None:
+    detection = {"selection": {"userIdentity.accountId|fieldref": "recipientAccountId"}, "condition": "selection"}
+    rule = RULES["trail_key_disabled"]
+    body = detection_rule(replace(rule, document={**rule.document, "detection": detection}), KEYTRAIL, Options()).body
+    names = [pill["meta"]["alias"] for pill in body["filters"]]
+    assert names == ["userIdentity.accountId is the same as recipientAccountId"]
+    assert [one["name"] for one in body["required_fields"]] == ["recipientAccountId", "userIdentity.accountId"]
+
+
+def test_rules_that_are_there_for_a_correlation_alone_are_building_blocks() -> None:
+    rule = RULES["denied_reads_burst"]
+    (base,) = rule.references.values()
+    for generate in (True, False):
+        given = {**rule.document, "correlation": {**rule.document["correlation"], "generate": generate}}
+        one, other = detection_rules([base, replace(rule, document=given)], ECS, Options())[0]
+        assert ("building_block_type" in one.body) is not generate
+        assert "building_block_type" not in other.body
 
 
 # -- correlations -----------------------------------------------------------------------------------------------
@@ -187,51 +217,6 @@ def test_distinct_values_are_a_threshold_that_looks_back_far_enough() -> None:
     assert found.conditions[-1].kind == "aligned"
     exists = {"exists": {"field": found.body["threshold"]["cardinality"][0]["field"]}}
     assert {"bool": {"filter": [exists]}} in [pill["query"] for pill in found.body["filters"]]
-
-
-def test_several_rules_within_a_time_are_found_in_the_alerts_of_those_rules(cluster: Cluster) -> None:
-    rule = RULES["key_attack_stops_delivery"]
-    body = detection_rule(rule, get_schema("ecs-custom"), Options(space="test")).body
-    assert body["type"] == "esql"
-    ids = {name: base.id for name, base in rule.references.items()}
-    alerts = [
-        ("both", ids["trail_key_disabled"]),
-        ("both", ids["delivery_cannot_use_key"]),
-        ("attack alone", ids["trail_key_disabled"]),
-        ("attack alone", ids["key_policy_denies_cloudtrail"]),
-        ("failure alone", ids["delivery_cannot_use_key"]),
-        ("another rule", "x"),
-        (None, ids["trail_key_disabled"]),
-        (None, ids["delivery_cannot_use_key"]),
-    ]
-    keyword = {"type": "keyword"}
-    mapping = {"mappings": {"properties": {"cloud.region": keyword, "kibana.alert.rule.rule_id": keyword}}}
-    with cluster.temporary_index(mapping) as index:
-        documents = (
-            (str(n), {"kibana.alert.rule.rule_id": name, **({"cloud.region": region} if region else {})})
-            for n, (region, name) in enumerate(alerts)
-        )
-        assert not cluster.load(index, documents)
-        query = body["query"].replace(".alerts-security.alerts-test", index)
-        answer = cluster.client.esql.query(query=query)
-    names = [column["name"] for column in answer["columns"]]
-    assert [dict(zip(names, row, strict=True))["cloud.region"] for row in answer["values"]] == ["both"]
-
-
-@pytest.mark.parametrize(
-    ("stem", "schema", "why"),
-    [
-        ("key_opened_then_log_read", "keytrail", "order"),
-        ("trail_digests_silent", "ecs", "never the one that has none"),
-        ("key_and_trail_tampered", "ecs-custom", "alerts do not index"),
-        ("key_policy_open_to_everyone", "ecs", "regular expression"),
-        ("log_read_by_unlisted_reader", "ecs", "profile"),
-    ],
-)
-def test_what_no_rule_of_kibana_says_is_refused(stem: str, schema: str, why: str) -> None:
-    found, (refused,) = detection_rules([RULES[stem]], get_schema(schema), Options())
-    assert not found
-    assert why in str(refused.error)
 
 
 # -- what Kibana would drop or refuse -----------------------------------------------------------------------------
@@ -327,6 +312,11 @@ def test_the_command_writes_a_line_for_each_rule_and_names_what_is_refused(tmp_p
     bodies = [json.loads(line) for line in out.read_text().splitlines()]
     assert len({body["rule_id"] for body in bodies}) == len(bodies) > 50
     assert "refused" in result.stderr
+    shapes = json.loads(run("--schema", "ecs", "--format", "json").stdout)
+    assert {shape["rule"] for shape in shapes if shape["verdict"] == "refused"} == set(RULES) - {
+        next(stem for stem, rule in RULES.items() if rule.id == body["rule_id"]) for body in bodies
+    }
+    assert all(shape["reason"] for shape in shapes if shape["verdict"] == "refused")
     good = run("trail_key_disabled", "--format", "json")
     assert good.exit_code == 0
     (shape,) = json.loads(good.stdout)
@@ -358,3 +348,15 @@ def test_sigma_cli_gives_the_same_rules(schema: str, names: list[str], tmp_path:
     ours = {body["rule_id"]: body for body in map(json.loads, found)}
     assert theirs == ours
     assert len(ours) == len(names)
+
+
+def test_the_page_says_how_many_rules_of_each_kind_there_are() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "kibana.md").read_text("utf-8")
+    for name, schema in SCHEMAS.items():
+        found, refused = detection_rules(RULES.values(), schema, Options())
+        kinds = [(one.body["type"], one.verdict) for one in found]
+        without = sum(isinstance(one.error, NeedsProfile) for one in refused)
+        counts = [kinds.count(("query", "exact")), kinds.count(("query", "exact if"))]
+        counts += [sum(kind == wanted for kind, _ in kinds) for wanted in ("threshold", "esql")]
+        row = " | ".join(map(str, [name, *counts, without, len(refused) - without]))
+        assert f"| {row} |" in page

@@ -7,7 +7,7 @@ step fetches the events of the groups and times that are left, and decides in th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -46,11 +46,11 @@ def plan(correlation: Correlation, queries: Mapping[str, Query], schema: Schema)
     found: dict[Condition, None] = {}
     rules = {}
     for name in correlation.rules:
-        groups, on_groups = _fields(correlation.group_fields(name), schema)
-        values, on_values = _fields(correlation.value_fields(name), schema)
+        groups, on_groups = fields(correlation.group_fields(name), schema)
+        values, on_values = fields(correlation.value_fields(name), schema)
         found |= dict.fromkeys((*queries[name].conditions, *on_groups, *on_values))
         rules[name] = _searches(correlation, queries[name].body["query"], groups, values, schema)
-    conditions = tuple(found) if correlation.rising else tuple(_turned(condition) for condition in found)
+    conditions = tuple(found) if correlation.rising else tuple(turned(condition) for condition in found)
     text = [step.format(time=schema.time, seconds=correlation.timespan // 1000) for step in _steps(correlation)]
     return Query({"correlation": correlation.as_dict(), "rules": rules, "steps": text}, conditions)
 
@@ -59,7 +59,7 @@ def _steps(correlation: Correlation) -> Iterable[str]:
     return STEPS if correlation.rising else SILENCE
 
 
-def _turned(condition: Condition) -> Condition:
+def turned(condition: Condition) -> Condition:
     """The condition where events can be missing: one that is not found looks like silence, or hides the whole group.
 
     One that is taken for an event hides the silence, and nobody may be able to do that on purpose.
@@ -77,7 +77,11 @@ def _turned(condition: Condition) -> Condition:
 # -- fields -------------------------------------------------------------------------------------------------------
 
 
-def _fields(names: Iterable[str], schema: Schema) -> tuple[list[FieldType], list[Condition]]:
+def fields(names: Iterable[str], schema: Schema) -> tuple[list[FieldType], list[Condition]]:
+    """Return the fields whose values tell groups apart, and what must be so for that to be exact.
+
+    Raises :class:`Refused` where the index cannot tell them apart, :class:`UnmappedField` where it has none.
+    """
     found: list[FieldType] = []
     conditions: list[Condition] = []
     for name in names:
@@ -85,6 +89,20 @@ def _fields(names: Iterable[str], schema: Schema) -> tuple[list[FieldType], list
         found.append(one)
         conditions += on_it
     return found, conditions
+
+
+def shared_fields(
+    of: Callable[[str], Iterable[str]], rules: Iterable[str], schema: Schema
+) -> tuple[list[FieldType], list[Condition]]:
+    """Return the fields that the events of all ``rules`` are grouped by, or counted by, with the conditions of that.
+
+    Parameters: ``of`` returns a rule's own names of these fields. Raises :class:`Refused` where they are others in the
+    events of one rule than in another's.
+    """
+    each = [fields(of(name), schema) for name in rules]
+    if any(found != each[0][0] for found, _ in each):
+        raise Refused("one search groups all events by one field, and the rules have different ones here")
+    return each[0][0], [condition for _, some in each for condition in some]
 
 
 def _field(name: str, schema: Schema) -> tuple[FieldType, tuple[Condition, ...]]:

@@ -20,6 +20,7 @@ from keytrail.verdict import Query
 METADATA = "_id, _index, _version"  # what Kibana needs to keep one alert an event
 MOST_OPERATORS = 100  # an expression may be 300 deep, and a chain of operators counts in full
 LONGEST = 1_000_000  # characters in a query
+_CONDITION = "\n| WHERE "
 _PLAIN_SOURCE = re.compile(r"[A-Za-z0-9_.*@][A-Za-z0-9_.*@-]*")
 _ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
@@ -34,7 +35,7 @@ def generate(node: Node, schema: Schema) -> Query:
     where = "\n    AND ".join(_where(part) for part in parts)
     if where.count("QSTR(") > MOST_OPERATORS or where.count("NOT (") > MOST_OPERATORS:
         where = _asked(question)
-    body = f"{source(schema.index)}\n| WHERE {where}"
+    body = f"{source(schema.index)}{_CONDITION}{where}"
     if len(body) > LONGEST:
         raise Refused(f"the rule needs a query of {len(body):,} characters; ES|QL takes {LONGEST:,}")
     return Query(body, conditions)
@@ -42,8 +43,22 @@ def generate(node: Node, schema: Schema) -> Query:
 
 def source(index: str) -> str:
     """Return the command that reads an index, or a pattern of indices, with what Kibana needs of each event."""
-    named = index if _PLAIN_SOURCE.fullmatch(index) else _string(index)
-    return f"FROM {named} METADATA {METADATA}"
+    return f"FROM {index_name(index)} METADATA {METADATA}"
+
+
+def index_name(index: str) -> str:
+    """Return an index, or a pattern of indices, as ``FROM`` takes it."""
+    return index if _PLAIN_SOURCE.fullmatch(index) else _string(index)
+
+
+def column(name: str) -> str:
+    """Return a field's name as ES|QL takes it, whatever signs are in it."""
+    return "`" + name.replace("`", "``") + "`"
+
+
+def condition(query: Query) -> str:
+    """Return what a query of :func:`generate` asks of each event, for commands that ask it of some events only."""
+    return f"({str(query.body).partition(_CONDITION)[2]})"
 
 
 def _where(question: Typed) -> str:

@@ -22,7 +22,7 @@ from keytrail.correlation_search import everything, search
 from keytrail.errors import ClusterError, NeedsProfile, UnmappedField
 from keytrail.holding import BROKEN, Holding, check_each, count
 from keytrail.hunt import AnyHit, Hit, Window, foreign
-from keytrail.pack import Rule
+from keytrail.pack import Rule, only_correlated
 from keytrail.paths import values
 from keytrail.schemas import Schema
 from keytrail.schemas.live import LiveSchema, live_schema, read_cluster
@@ -99,7 +99,7 @@ class IndexHunt:
         hunt = cls(cluster, live_schema(read_cluster(cluster, pattern), pattern))
         listed = list(rules)
         made = [convert(rule, hunt.schema) for rule in listed]
-        hidden = _hidden(listed)
+        hidden = only_correlated(listed)
         for one in made:
             hunt._take(one, (known or {}).get(one.rule.id, frozenset()), one.rule.id in hidden)
         hunt._survey(made)
@@ -247,12 +247,6 @@ def _broken(holding: Holding) -> str:
     condition = holding.condition
     where = f"in {holding.documents:,} documents" if holding.documents else holding.why
     return f"{condition.strays.value} events unless {condition.text}, which is not so {where}"
-
-
-def _hidden(rules: Sequence[Rule]) -> set[str]:
-    """The ids of the rules that are there for a correlation alone."""
-    correlations = (rule for rule in rules if rule.kind == "correlation" and not rule.correlation.generate)
-    return {base.id for rule in correlations for base in rule.references.values()}
 
 
 def wanted_fields(rule: Rule, schema: Schema) -> dict[str, str]:

@@ -172,6 +172,12 @@ def is_template(document: Rule) -> bool:
     return bool(document.own.get("needs") == "profile")
 
 
+def only_correlated(rules: Iterable[Rule]) -> set[str]:
+    """Return the ids of the rules that are there for a correlation alone, which says so (``generate: false``)."""
+    correlations = (rule for rule in rules if rule.kind == "correlation" and not rule.correlation.generate)
+    return {base.id for rule in correlations for base in rule.references.values()}
+
+
 def needs_profile(rule: Rule) -> bool:
     """Tell whether a rule means nothing without a site profile, and has had none."""
     return rule.site is None and is_template(rule)

@@ -155,6 +155,7 @@ def _add_rules(found: Deployment, asked: Asked, kibana: Kibana) -> int:
     options = Options(space=asked.space, versions=read_versions(asked.versions, schema))
     made, refused = detection_rules(pack.rules, schema, options)
     found.refused |= {one.rule.stem: one.error.message if one.error else "" for one in refused}
+    found.notes += [note for one in made for note in one.notes]
     # What could not be read is missing here, and is not to be deleted for it.
     whole = (asked.prune or not asked.names) and not pack.errors
     # Correlations look at the alerts of the rules that they name, which come first.

@@ -17,6 +17,7 @@ from keytrail.commands._common import (
     finish,
     named_errors,
     packs,
+    plain,
     print_json,
 )
 from keytrail.commands._narrowing import FILTERS, SITE, narrow_pack
@@ -143,7 +144,7 @@ def _kibana(
     known = read_versions(versions, schema)
     found, refused = detection_rules(rules, schema, Options(versions=known))
     made = [Conversion(one.rule, schema, Query(one.body, one.conditions)) for one in found]
-    bodies = [one.body for one in found] if style == "query" else [one.as_dict() for one in made]
+    bodies = [one.body for one in found] if style == "query" else [one.as_dict() for one in [*made, *refused]]
     text = "".join(json.dumps(body) + "\n" for body in bodies) if style == "query" else json_text(bodies) + "\n"
     if style == "query":
         check_file(text, len(bodies))
@@ -153,6 +154,8 @@ def _kibana(
         write_text(output, text)
     if versions is not None:
         write_versions(versions, schema, found)
+    for note in (note for one in found for note in one.notes):
+        click.echo(f"note: {plain(note)}", err=True)
     return made + refused
 
 

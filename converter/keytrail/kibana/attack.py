@@ -2,44 +2,62 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from keytrail.errors import Refused
-
 SITE = "https://attack.mitre.org"
+_NUMBER = re.compile(r"[tT]\d{4}(\.\d{3})?")
 
 
 @cache
 def known() -> dict[str, Any]:
-    """Return what is known of ATT&CK: ``tactics`` and ``techniques`` by their names and numbers."""
+    """Return what is known of ATT&CK: ``tactics`` and ``techniques`` by name and number, and what was ``renamed``."""
     return dict(yaml.safe_load((Path(__file__).parent / "attack.yml").read_text("utf-8")))
+
+
+@dataclass(frozen=True)
+class Attack:
+    """What the tags of a rule say of ATT&CK: tactics by name, techniques by number, and those that are not known."""
+
+    tactics: tuple[str, ...]
+    techniques: tuple[str, ...]
+    unknown: tuple[str, ...]
+
+
+def read(tags: Iterable[str]) -> Attack:
+    """Return what Sigma's tags, ``attack.impact`` and ``attack.t1485``, say; older names are what they are now.
+
+    The tactic that version 19 split says nothing beside a technique, which has one of its own.
+    """
+    said = [tag.removeprefix("attack.").replace("_", "-") for tag in tags if tag.startswith("attack.")]
+    said = [name for name in said if not _other(name)]
+    numbers = [name.upper() for name in said if _NUMBER.fullmatch(name)]
+    techniques = dict.fromkeys(known()["renamed"].get(name, name) for name in numbers)
+    found = tuple(name for name in techniques if name in known()["techniques"])
+    names = dict.fromkeys(name for name in said if not _NUMBER.fullmatch(name))
+    tactics = tuple(name for name in names if name in known()["tactics"])
+    split = known()["split"] if found else ()
+    unknown = [name for name in (*techniques, *names) if name not in (*found, *tactics, *split)]
+    return Attack(tactics, found, tuple(unknown))
 
 
 def threats(tags: Iterable[str]) -> list[dict[str, Any]]:
     """Return Kibana's ``threat``: one entry for each tactic of a rule, with the techniques that belong to it.
 
-    Parameters: ``tags`` are Sigma's, ``attack.impact`` and ``attack.t1485``. A technique stands under those of its
-    tactics that the rule names, or under all of its tactics where the rule names none of them. Raises
-    :class:`Refused` for what is not known.
+    Parameters: ``tags`` are Sigma's. A technique stands under those of its tactics that the rule names, or under all of
+    its tactics where the rule names none of them. What is not known is left out: :func:`read` tells it.
     """
-    said = [tag.removeprefix("attack.") for tag in tags if tag.startswith("attack.")]
-    techniques = [name.upper() for name in said if name[:1] in "tT" and name[1:2].isdigit()]
-    tactics = [name.replace("_", "-") for name in said if name.upper() not in techniques and not _other(name)]
-    for name in techniques:
-        if name not in known()["techniques"]:
-            raise Refused(f"ATT&CK {name} is not among the techniques known here", hint="add it to kibana/attack.yml")
-    for name in tactics:
-        if name not in known()["tactics"]:
-            raise Refused(f"{name!r} is no tactic of ATT&CK {known()['version']}", hint="is it the one's older name?")
-    placed: dict[str, list[str]] = {name: [] for name in tactics}
-    for name in techniques:
+    said = read(tags)
+    placed: dict[str, list[str]] = {name: [] for name in said.tactics}
+    for name in said.techniques:
         own = known()["techniques"][name]["tactics"]
-        for tactic in [one for one in own if one in tactics] or own:
+        for tactic in [one for one in own if one in said.tactics] or own:
             placed.setdefault(tactic, []).append(name)
     return [_threat(tactic, found) for tactic, found in sorted(placed.items())]
 

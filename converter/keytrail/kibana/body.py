@@ -76,6 +76,16 @@ def _filters(value: object) -> bool:
     )
 
 
+def _lasts(value: object) -> bool:
+    return _object(value, {"value": _number(1, 2**31), "unit": _one_of("s", "m", "h")}, {})
+
+
+def _suppression(value: object) -> bool:
+    required = {"group_by": lambda names: _texts(names) and 1 <= len(names) <= 3}
+    optional = {"duration": _lasts, "missing_fields_strategy": _one_of("suppress", "doNotSuppress")}
+    return _object(value, required, optional)
+
+
 COMMON: dict[str, Callable[[Any], bool]] = {
     "type": _one_of("query", "threshold", "esql"),
     "name": _filled,
@@ -113,9 +123,12 @@ QUERY: dict[str, Callable[[Any], bool]] = {
 }
 # For each type: what it must have, and what it may have beside that.
 TYPES: dict[str, tuple[dict[str, Callable[[Any], bool]], dict[str, Callable[[Any], bool]]]] = {
-    "query": ({}, QUERY),
-    "threshold": ({"query": _text, "threshold": _threshold}, QUERY),
-    "esql": ({"query": _filled, "language": _one_of("esql")}, {}),
+    "query": ({}, {**QUERY, "alert_suppression": _suppression}),
+    "threshold": (
+        {"query": _text, "threshold": _threshold},
+        {**QUERY, "alert_suppression": lambda value: _object(value, {"duration": _lasts}, {})},
+    ),
+    "esql": ({"query": _filled, "language": _one_of("esql")}, {"alert_suppression": _suppression}),
 }
 
 

@@ -10,59 +10,44 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from keytrail import telemetry
+from keytrail import script, telemetry
 from keytrail.convert import Conversion, convert
 from keytrail.errors import KeytrailError, Refused
-from keytrail.kibana.attack import threats
+from keytrail.kibana import attack
 from keytrail.kibana.body import check
 from keytrail.kibana.pills import pills
+from keytrail.kibana.runs import Options, schedule
 from keytrail.mapping import FieldType
-from keytrail.pack import Rule
+from keytrail.pack import Rule, only_correlated
 from keytrail.schemas import Schema
 from keytrail.verdict import Condition
 
+__all__ = ["OWN_TAG", "DetectionRule", "Options", "detection_rule", "detection_rules"]
+
 OWN_TAG = "Keytrail"
 SCORES = {"informational": 5, "low": 21, "medium": 47, "high": 73, "critical": 99}
-INTEGRATED = ("ecs", "ecs-custom")  # schemas of Elastic's AWS integration
-INGESTED = "event.ingested"
 MEANING = (
     *("type", "query", "language", "filters", "index", "threshold", "alert_suppression", "building_block_type"),
     *("severity", "timestamp_override", "interval", "from"),
 )
 GENERATED = "Keytrail"
-
-
-@dataclass(frozen=True)
-class Options:
-    """How rules are to run.
-
-    ``index`` are the patterns to search instead of the schema's; ``interval`` and ``lateness`` are minutes: a run
-    looks back over both, so that nothing is missed between runs, and events that come late are seen. ``space`` is the
-    Kibana space, whose alerts a correlation may be about. ``versions`` has what each rule's version was, and what it
-    meant then (see :func:`version_of`).
-    """
-
-    index: tuple[str, ...] = ()
-    interval: int = 5
-    lateness: int = 30
-    space: str = "default"
-    versions: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-
-    def patterns(self, schema: Schema) -> list[str]:
-        """Return the index patterns that rules search."""
-        return list(self.index) or [schema.index]
+CATALOGUE = ("normal", "key", "use", "trail", "bucket", "correlations")  # the folders of the pack
 
 
 @dataclass(frozen=True)
 class DetectionRule:
-    """A rule as Kibana's API takes it, with the rule it is made of and the conditions under which it is exact."""
+    """A rule as Kibana's API takes it, with the rule it is made of and the conditions under which it is exact.
+
+    ``notes`` say what of the rule has no place in the body.
+    """
 
     rule: Rule
     body: Mapping[str, Any]
     conditions: tuple[Condition, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> str:
@@ -75,16 +60,23 @@ def detection_rules(
 ) -> tuple[list[DetectionRule], list[Conversion]]:
     """Return the rules as Kibana takes them, and those that have none, each with the reason."""
     made, refused = [], []
-    for rule in rules:
+    given = list(rules)
+    quiet = only_correlated(given)
+    for rule in given:
         try:
-            made.append(detection_rule(rule, schema, options))
+            made.append(detection_rule(rule, schema, options, building_block=rule.id in quiet))
         except KeytrailError as error:
+            if error.path is None:
+                error.path, error.line = str(rule.path), rule.line_of("correlation")
             refused.append(Conversion(rule, schema, None, error))
     return made, refused
 
 
-def detection_rule(rule: Rule, schema: Schema, options: Options) -> DetectionRule:
-    """Return one rule as Kibana takes it. Raises :class:`Refused`, or what else stands in the way of a query."""
+def detection_rule(rule: Rule, schema: Schema, options: Options, *, building_block: bool = False) -> DetectionRule:
+    """Return one rule as Kibana takes it; a ``building_block`` has alerts that analysts are not shown.
+
+    Raises :class:`Refused`, or what else stands in the way of a query.
+    """
     from keytrail.kibana import scheduled  # which needs the parts of this module
 
     if rule.kind == "correlation":
@@ -92,9 +84,17 @@ def detection_rule(rule: Rule, schema: Schema, options: Options) -> DetectionRul
     else:
         logic, conditions = _single(rule, schema, options)
     body = {**_described(rule, schema, conditions), **logic}
+    if building_block or rule.level == "informational":
+        # It describes what is normal, or is there for a correlation: its alerts stay out of the analysts' way.
+        body["building_block_type"] = "default"
     body["version"] = version_of(rule.id, body, options.versions)[0]
     check(body)
-    return DetectionRule(rule, dict(sorted(body.items())), conditions)
+    return DetectionRule(rule, dict(sorted(body.items())), conditions, tuple(_notes(rule)))
+
+
+def _notes(rule: Rule) -> Iterator[str]:
+    for name in attack.read(map(str, rule.document.get("tags") or ())).unknown:
+        yield f"{rule.stem}: ATT&CK's {name} is not known here; it is a tag of the rule, and not in its threat"
 
 
 def _single(rule: Rule, schema: Schema, options: Options) -> tuple[dict[str, Any], tuple[Condition, ...]]:
@@ -108,9 +108,6 @@ def _single(rule: Rule, schema: Schema, options: Options) -> tuple[dict[str, Any
         "required_fields": required_fields([query], schema),
         **schedule(schema, options),
     }
-    if rule.level == "informational":
-        # It describes what is normal: its alerts are for other rules, and stay out of the analysts' way.
-        logic["building_block_type"] = "default"
     return logic, conditions
 
 
@@ -120,26 +117,6 @@ def searched(rule: Rule, schema: Schema) -> tuple[Mapping[str, Any], tuple[Condi
     if made.query is None:
         raise made.error or Refused("there is no query")
     return made.query.body["query"], made.query.conditions
-
-
-def schedule(schema: Schema, options: Options) -> dict[str, Any]:
-    """Return when a rule runs, and which events each run looks at.
-
-    Where the index keeps when an event arrived, that is what a run goes by, so that late events are seen; elsewhere
-    the look-back covers the lateness.
-    """
-    late = 5 if _arrivals(schema) else options.lateness
-    made = {"interval": f"{options.interval}m", "from": f"now-{options.interval + late}m", "to": "now"}
-    if _arrivals(schema):
-        made["timestamp_override"] = INGESTED
-    elif schema.time != "@timestamp":
-        made["timestamp_override"] = schema.time
-    return made
-
-
-def _arrivals(schema: Schema) -> bool:
-    found = schema.field(INGESTED)
-    return schema.name in INTEGRATED or (found is not None and not found.dynamic)
 
 
 # -- what a person reads ------------------------------------------------------------------------------------------
@@ -154,19 +131,27 @@ def _described(rule: Rule, schema: Schema, conditions: tuple[Condition, ...]) ->
         "description": str(document.get("description") or rule.title).strip(),
         "severity": "low" if rule.level == "informational" else rule.level,
         "risk_score": SCORES[rule.level],
-        "tags": [OWN_TAG, "Domain: Cloud", "Data Source: AWS CloudTrail", f"Level: {rule.level}", f"Rule: {rule.stem}"],
+        "tags": [*_tags(rule), *tags],
         "author": [str(document.get("author") or GENERATED)],
         "license": str(document.get("license") or ""),
         "references": [str(one) for one in document.get("references") or ()],
         "false_positives": [str(one) for one in document.get("falsepositives") or ()],
-        "threat": threats(tags),
+        "threat": attack.threats(tags),
         "max_signals": 1000,
         "note": _guide(rule),
         "setup": _setup(rule, conditions),
     }
-    if schema.name in INTEGRATED:
-        made["related_integrations"] = [{"package": "aws", "integration": "cloudtrail", "version": ">=2.0.0"}]
+    if schema.integration:
+        made["related_integrations"] = [dict(schema.integration)]
     return made
+
+
+def _tags(rule: Rule) -> list[str]:
+    """What analysts look rules up by: whose they are, what they are about, how severe, from where in the catalogue."""
+    folder = rule.path.parent.name
+    catalogue = [f"Catalogue: {folder}"] if folder in CATALOGUE else []
+    about = ("Domain: Cloud", "Data Source: AWS CloudTrail", f"Level: {rule.level}", f"Rule: {rule.stem}")
+    return [OWN_TAG, *about, *catalogue]
 
 
 def _guide(rule: Rule) -> str:
@@ -216,6 +201,8 @@ def _asked(query: Mapping[str, Any]) -> Iterator[str]:
                         yield from _asked(clause)
         elif kind == "exists":
             yield inner["field"]
+        elif kind == "script":
+            yield from (script.parameters(inner) or ())[:2]
         elif isinstance(inner, Mapping) and "_ignored" not in inner:
             yield from inner
 

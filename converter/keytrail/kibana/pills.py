@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from keytrail import script
 from keytrail.schemas import Schema
 
 MOST_WORDS = 120  # characters of a pill's name
@@ -58,6 +59,9 @@ def said(query: Mapping[str, Any], schema: Schema) -> str:
         return _bool(inner, schema)
     if kind == "exists":
         return f"{schema.rule_name(inner['field'])} is there"
+    if kind == "script" and (related := script.parameters(inner)) is not None:
+        field, other, how = related
+        return f"{schema.rule_name(field)} {_RELATED[how]} {schema.rule_name(other)}"
     if kind in _WORDS:
         ((name, spec),) = inner.items()
         value = spec.get("value", spec) if isinstance(spec, Mapping) else spec
@@ -73,6 +77,12 @@ _WORDS = {
     "wildcard": "is like",
     "regexp": "matches",
     "range": "is",
+}
+_RELATED = {
+    script.EQUALS: "is the same as",
+    script.STARTS: "begins with",
+    script.ENDS: "ends with",
+    script.CONTAINS: "contains",
 }
 _BOUNDS = {"gt": "over", "gte": "at least", "lt": "under", "lte": "at most"}
 

@@ -27,6 +27,7 @@ class Schema:
     from. ``taken`` says in words, and as a test of a record, what it takes for an event to be in the index at all; None
     is an index that takes every event. ``as_is`` says that each member of a record is the document's member of the same
     name, made from itself alone, and a text is itself; what else the document has is made from eventTime.
+    ``integration`` is the integration of Elastic's that fills the index, as a Kibana rule names it.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Schema:
     taken: tuple[str, Callable[[Mapping[str, Any]], bool]] | None = None
     time: str = "@timestamp"
     as_is: bool = False
+    integration: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def mapping(self) -> IndexMapping:

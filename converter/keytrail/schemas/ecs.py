@@ -34,6 +34,8 @@ PAYLOADS = {
     "additionalEventData": "additional_eventdata",
     "serviceEventDetails": "service_event_details",
 }
+# The first version that keeps alike what the tables below say of the index.
+INTEGRATION = {"package": "aws", "integration": "cloudtrail", "version": ">=5.2.0"}
 # Values that the pipeline takes for "no value", wherever they stand in the record.
 DROPPED = frozenset({"", "-", "none"})
 SIZE_LIMIT = 32766  # UTF-16 code units of the Java text, from which on the flattened copy is left out
@@ -409,4 +411,5 @@ SCHEMA = Schema(
     java_maps={FLATTENED + part: TRAIL + part for part in PAYLOADS.values()},
     size_limits={FLATTENED + part: SIZE_LIMIT for part in PAYLOADS.values()},
     companions={"source.address": {"ip": "source.ip"}},
+    integration=INTEGRATION,
 )

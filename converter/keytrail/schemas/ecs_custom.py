@@ -214,4 +214,5 @@ SCHEMA = Schema(
     size_limits=ecs.SCHEMA.size_limits,
     companions=ecs.SCHEMA.companions,
     copies=copies(TARGETS),
+    integration=ecs.SCHEMA.integration,
 )

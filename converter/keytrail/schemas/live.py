@@ -213,6 +213,7 @@ def _ecs(mapping: IndexMapping, common: dict[str, Any]) -> LiveSchema:
         size_limits=like.size_limits,
         companions=like.companions,
         copies=ecs_custom.copies(own),
+        integration=like.integration,
         naming="ecs",
     )
 
