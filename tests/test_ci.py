@@ -22,6 +22,7 @@ from dockerfile_parse import DockerfileParser
 from keytrail.cli import main
 from keytrail.data import packaged
 
+from tests.kibana_server import running
 from tests.test_docs import check_line, shell_lines
 from tests.test_package import SHIPPED, files_in
 
@@ -125,7 +126,7 @@ def test_what_a_repository_must_have_is_explained() -> None:
     layout = PAGE.partition("| file | copy to |")[0]
     explained = {name.strip("/") for name in re.findall(r"^\| `([\w./-]+)` \|", layout, re.MULTILINE)}
     text = "\n".join(scripts().values())
-    named = set(re.findall(r"(?:--rules|--cases|--site|--requirement|convert|\"\$pack\") ([\w./-]+)", text))
+    named = set(re.findall(r"(?:--rules|--cases|--site|--requirement|convert) ([\w./-]+)", text))
     assert named == explained
 
 
@@ -156,36 +157,72 @@ def test_the_key_that_writes_is_for_the_main_branch_alone() -> None:
 @pytest.fixture
 def site(tmp_path: Path) -> Path:
     """A repository as the page describes it."""
-    arguments = ["--rules", str(tmp_path / "rules"), "--cases", str(tmp_path / "cases")]
+    own = tmp_path / "site"
+    arguments = ["--rules", str(own / "rules"), "--cases", str(own / "cases")]
     assert CliRunner().invoke(main, ["new", "rule", "key/key_tagged", *arguments]).exit_code == 0
-    shutil.copy(packaged("fixtures") / "site.yml", tmp_path)
+    shutil.copy(packaged("fixtures") / "site.yml", own)
     return tmp_path
 
 
-def run_test_job(site: Path) -> subprocess.CompletedProcess[str]:
-    script = "\n".join(line for line in scripts()["github test"].splitlines() if not line.startswith("pip "))
+def run_job(site: Path, job: str, **given: str) -> subprocess.CompletedProcess[str]:
+    """Run what a job runs, but for the installation, in a repository."""
+    script = "\n".join(line for line in scripts()[job].splitlines() if not line.startswith("pip "))
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     return subprocess.run(
         ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", script],
         cwd=site,
-        env={**os.environ, "PATH": path},
+        env={**os.environ, "PATH": path, **given},
         capture_output=True,
         text=True,
         check=False,
     )
 
 
+@pytest.mark.parametrize("service", ["github", "gitlab"])
+def test_the_jobs_plan_and_apply_bring_a_space_to_what_the_repository_says(service: str, site: Path) -> None:
+    """The pack and the site's rule together, then a change of the site alone, then a rule less."""
+    rule = site / "site" / "rules" / "key" / "key_tagged.yml"
+    with running() as kibana:
+        summary, output = site / "summary.md", site / "output"
+        env = {"KIBANA_URL": kibana.url, "KIBANA_API_KEY": "x", "KIBANA_SPACE": "default"}
+        env |= {"GITHUB_STEP_SUMMARY": str(summary), "GITHUB_OUTPUT": str(output)}
+
+        def changed() -> str:
+            planned = run_job(site, f"{service} plan", **env)
+            assert planned.returncode == 0, planned.stderr
+            applied = run_job(site, f"{service} apply", **env)
+            assert applied.returncode == 0, applied.stderr
+            return (site / "plan.txt").read_text("utf-8")
+
+        whole = changed()
+        assert "+ create   rule CloudTrail Key Disabled" in whole
+        assert "+ create   rule Key tagged" in whole
+        there = len(kibana.rules)
+        if service == "gitlab":  # it runs the same commands, which another test sees to
+            return
+        rule.write_text(rule.read_text("utf-8").replace("level: medium", "level: high"), "utf-8")
+        text = changed()
+        assert "~ update   rule Key tagged" in text
+        assert "it is more severe: high, and was medium" in text
+        assert f"= same     {there - 1} as they should be" in text
+        rule.unlink()
+        assert "- delete   rule Key tagged  (no longer in the pack)" in changed()
+        assert len(kibana.rules) == there - 1
+        assert "keytrail plan: exit code 3" in summary.read_text("utf-8")
+        assert output.read_text("utf-8").splitlines() == ["code=3"] * 3
+
+
 def test_the_job_test_passes_and_leaves_its_artifacts(site: Path) -> None:
-    done = run_test_job(site)
+    done = run_job(site, "github test")
     assert done.returncode == 0, done.stderr
     assert "<testsuites" in (site / "report.xml").read_text("utf-8")
     assert [json.loads(line)["name"] for line in (site / "rules.ndjson").read_text("utf-8").splitlines()]
 
 
 def test_the_job_test_fails_where_a_case_does_not_hold(site: Path) -> None:
-    cases = site / "cases" / "key" / "key_tagged.yml"
+    cases = site / "site" / "cases" / "key" / "key_tagged.yml"
     cases.write_text(cases.read_text("utf-8").replace("match: true", "match: false"), "utf-8")
-    assert run_test_job(site).returncode == 1
+    assert run_job(site, "github test").returncode == 1
     assert "<failure" in (site / "report.xml").read_text("utf-8")
     assert not (site / "rules.ndjson").exists()
 

@@ -46,11 +46,27 @@ class Applied:
 
 
 @dataclass(frozen=True)
+class Levelled:
+    """A level that a site has given a rule, instead of ``pack_level``."""
+
+    level: str
+    pack_level: str
+    owner: str
+    reason: str
+    expires: date
+
+    def __str__(self) -> str:
+        until = f"until {self.expires.isoformat()}"
+        return f"{self.level} instead of {self.pack_level}, by {self.owner} {until}: {self.reason}"
+
+
+@dataclass(frozen=True)
 class Rule:
     """One Sigma rule as read from a file; ``document`` is its YAML, ``text`` the file, ``line`` where it begins.
 
     ``applied`` are the filters that have narrowed it, in their order, ``site`` the profile that has, ``variant`` sets
-    it apart from the rule as it was. ``references`` are the rules that a correlation names, by the way it names them.
+    it apart from the rule as it was and from others of its file, ``levelled`` is what the site says of its level.
+    ``references`` are the rules that a correlation names, by the way it names them.
     """
 
     path: Path
@@ -61,6 +77,7 @@ class Rule:
     site: str | None = None
     variant: str = ""
     references: Mapping[str, Rule] = field(default_factory=dict, repr=False, compare=False)
+    levelled: Levelled | None = None
 
     @property
     def filters(self) -> tuple[str, ...]:
@@ -262,19 +279,19 @@ def _files(paths: Iterable[Path]) -> Iterator[Path]:
 
 
 def _check_unique(pack: Pack) -> None:
-    seen: dict[str, Rule] = {}
+    ids: dict[str, Rule] = {}
+    stems: dict[str, Rule] = {}
     for rule in list(pack.rules):
-        other = seen.setdefault(rule.id, rule)
-        if other is not rule:
-            pack.errors.append(
-                RuleError(
-                    f"the rule's id is that of {other.path}",
-                    path=rule.path,
-                    line=rule.line_of("id"),
-                    hint="make a new UUID",
-                )
-            )
-            pack.rules.remove(rule)
+        alike, named = ids.setdefault(rule.id, rule), stems.setdefault(rule.stem, rule)
+        if alike is not rule:
+            message, line, hint = f"the rule's id is that of {alike.path}", rule.line_of("id"), "make a new UUID"
+        elif named is not rule:
+            message, line = f"the rule has the name of {named.path}", rule.line
+            hint = "rules are called by the names of their files: give the file another"
+        else:
+            continue
+        pack.errors.append(RuleError(message, path=rule.path, line=line, hint=hint))
+        pack.rules.remove(rule)
 
 
 def _read(path: Path) -> list[Rule]:
@@ -282,7 +299,10 @@ def _read(path: Path) -> list[Rule]:
         raise RuleError(f"larger than {LARGEST:,} bytes: no Sigma rule", path=path)
     try:
         text = path.read_text(encoding="utf-8")
-        found = [_checked(path, document, text, line) for document, line in documents(text, MOST_PARTS)]
+        found = [
+            _checked(path, document, text, line, f"-{number}" if number > 1 else "")
+            for number, (document, line) in enumerate(documents(text, MOST_PARTS), 1)
+        ]
     except UnicodeDecodeError as error:
         raise RuleError(f"not UTF-8: {error.reason} at byte {error.start}", path=path) from error
     except yaml.YAMLError as error:
@@ -299,11 +319,11 @@ def _read(path: Path) -> list[Rule]:
     return found
 
 
-def _checked(path: Path, document: object, text: str, line: int) -> Rule:
+def _checked(path: Path, document: object, text: str, line: int, variant: str) -> Rule:
     """Check one document the way pySigma would, and for what pySigma would pass over."""
     if not isinstance(document, Mapping):
         raise RuleError("a Sigma rule is a mapping", path=path, line=line)
-    rule = Rule(path, document, text, line)
+    rule = Rule(path, document, text, line, variant=variant)
     for name, check in _OTHERS.items():
         if name in document:
             return check(rule)

@@ -93,6 +93,17 @@ class Principal:
 
 
 @dataclass(frozen=True)
+class Level:
+    """A level that the site gives a rule, which it names by its stem or id, ``instead_of`` the pack's."""
+
+    rule: str
+    level: str
+    instead_of: str
+    exclusion: Exclusion
+    line: int = field(default=1, compare=False)
+
+
+@dataclass(frozen=True)
 class Profile:
     """A site's own. ``expires`` is the last day on which what it allows is allowed."""
 
@@ -107,6 +118,7 @@ class Profile:
     networks: tuple[str, ...] = ()
     all_aliases_listed: bool = False
     turned_on: tuple[tuple[str, Exclusion], ...] = ()
+    levels: tuple[Level, ...] = ()
     lines: Mapping[tuple[object, ...], int] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -162,6 +174,7 @@ def _profile(path: Path, found: Document) -> Profile:
         networks=tuple(value.get("trusted_networks", ())),
         all_aliases_listed=value.get("all_aliases_listed", False),
         turned_on=tuple((entry["use"], _exclusion(entry, site)) for entry in value.get("filters", ())),
+        levels=tuple(_levels(found, site)),
         lines=found.lines,
     )
     _check_networks(profile)
@@ -178,6 +191,12 @@ def _principals(term: str, found: Document, site: Exclusion) -> Iterator[Princip
     for number, entry in enumerate(found.value.get(term, ())):
         kind = next(name for name in ("role", "user", "account") if name in entry)
         yield Principal(kind, entry[kind], _exclusion(entry, site), found.lines[term, number])
+
+
+def _levels(found: Document, site: Exclusion) -> Iterator[Level]:
+    for number, entry in enumerate(found.value.get("levels", ())):
+        said = _exclusion(entry, site)
+        yield Level(entry["rule"], entry["level"], entry["instead_of"], said, found.lines["levels", number])
 
 
 def _exclusion(entry: Mapping[str, Any], site: Exclusion) -> Exclusion:

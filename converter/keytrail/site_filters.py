@@ -36,7 +36,7 @@ def apply_profile(rules: Sequence[Rule], profile: Profile, variant: str = "") ->
 
     def change(given: Sequence[Rule]) -> list[Rule]:
         filters = site_filters(profile, given)
-        return [replace(narrow(rule, filters), site=profile.site, variant=variant) for rule in given]
+        return [replace(narrow(rule, filters), site=profile.site, variant=rule.variant + variant) for rule in given]
 
     return [_correlation(rule, profile) for rule in rewired(rules, change)]
 

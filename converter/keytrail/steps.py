@@ -60,6 +60,7 @@ class Step:
     body: Mapping[str, Any] | None = field(default=None, repr=False)
     found: Mapping[str, Any] | None = field(default=None, repr=False)
     changes: tuple[Change, ...] = ()
+    words: tuple[str, ...] = ()
     drift: tuple[Change, ...] = ()
     kept: bool = True
     why: str = ""
@@ -84,6 +85,7 @@ class Step:
             "id": self.key,
             "name": self.name,
             "changes": [one.as_dict() for one in self.changes],
+            "words": list(self.words),
             "drift": [one.as_dict() for one in self.drift],
             "drift_kept": self.kept if self.drift else None,
             "reason": self.why or None,

@@ -67,14 +67,17 @@ class Examples(click.Command):
                 formatter.write(f"  {example}\n")
 
 
-def packs(names: Sequence[str], folder: Path | None = None) -> Pack:
-    """Return the rules that ``names`` mean: paths, or stems and ids of the pack's; none means all of them."""
-    home = folder or packaged("rules")
+def packs(names: Sequence[str], folder: Path | None = None, own: Path | None = None) -> Pack:
+    """Return the rules that ``names`` mean: paths, or stems and ids; none means all of them.
+
+    Parameters: ``folder`` holds the rules instead of the pack, ``own`` a site's beside them.
+    """
+    homes = [folder or packaged("rules"), *([] if own is None else [own])]
     paths = [Path(name) for name in names if Path(name).suffix in (".yml", ".yaml") or Path(name).is_dir()]
     stems = [name for name in names if Path(name) not in paths]
     found = load_rules(paths) if paths else Pack()
     if stems or not names:
-        whole = _alone(stems, home) or load_rules([home])
+        whole = _alone(stems, homes) or load_rules(homes)
         unknown = [stem for stem in stems if not any(stem in (rule.stem, rule.id) for rule in whole.rules)]
         if unknown:
             raise UsageError(
@@ -86,9 +89,9 @@ def packs(names: Sequence[str], folder: Path | None = None) -> Pack:
     return found
 
 
-def _alone(stems: Sequence[str], home: Path) -> Pack | None:
+def _alone(stems: Sequence[str], homes: Sequence[Path]) -> Pack | None:
     """The rules of these files alone, where each stem is a file's and none is about other rules."""
-    files = {path.stem: path for path in sorted(home.rglob("*.yml"))}
+    files = {path.stem: path for home in homes for path in sorted(home.rglob("*.yml"))}
     if not stems or not all(stem in files for stem in stems):
         return None
     try:

@@ -18,6 +18,7 @@ from keytrail.pack import Pack
 if TYPE_CHECKING:
     from keytrail.filters import Filter, Filters
     from keytrail.profile import Profile
+    from keytrail.site import Site
 
 FILTERS = click.option(
     "--filter",
@@ -29,7 +30,7 @@ FILTERS = click.option(
 SITE = click.option(
     "--site",
     type=click.Path(path_type=Path),
-    help="A site profile: the rules are narrowed to the site.",
+    help="A site's profile, or the folder with its site.yml, rules, filters and cases.",
 )
 
 
@@ -43,49 +44,55 @@ class Narrowing:
     notes: list[str] = field(default_factory=list)
 
     @property
-    def expired(self) -> list[FilterError]:
+    def expired(self) -> list[KeytrailError]:
         """What is not applied because its last day has gone by."""
         from keytrail.filters import expired
+        from keytrail.levels import expired_levels
 
-        return expired([*self.filters, *self.made])
+        levels = [] if self.profile is None else expired_levels(self.profile)
+        return [*expired([*self.filters, *self.made]), *levels]
 
     def complain(self, *, notes: bool = True) -> None:
         """Name what has expired, and where ``notes`` are wanted, what narrows nothing."""
-        for error in self.expired if self.filters or self.made else ():
+        for error in self.expired if self.filters or self.profile else ():
             complain(error)
         for note in self.notes if notes else ():
             click.echo(f"note: {note}", err=True)
 
-    def read_profile(self, site: Path | None, pack: Pack, folder: Path | None) -> None:
-        """Read a site's profile and make its filters for all rules there are, so that all that has expired is found."""
-        if site is not None:
-            from keytrail.profile import load_profile
+    def take_profile(self, site: Site, pack: Pack, folder: Path | None) -> None:
+        """Take a site's profile and make its filters for all rules there are, so that all that has expired is found."""
+        self.profile = site.profile
+        if site.profile is not None:
+            from keytrail.levels import moved_levels, wrong_levels
             from keytrail.site_filters import site_filters
 
-            self.profile = load_profile(site)
-            self.made = site_filters(self.profile, [*pack.rules, *packs([], folder).rules])
+            known = [*pack.rules, *packs([], folder, site.rules).rules]
+            self.made = site_filters(site.profile, known)
+            pack.errors += wrong_levels(site.profile, known)
+            self.notes += moved_levels(site.profile, known)
 
 
 def narrow_pack(
     pack: Pack,
     names: Sequence[str],
-    site: Path | None,
+    site: Site,
     folder: Path | None = None,
     spared: Callable[[Sequence[Filter]], Callable[[Filter], bool]] | None = None,
 ) -> Narrowing:
-    """Narrow the rules of ``pack`` by the filters called ``names`` and by a site's profile.
+    """Narrow the rules of ``pack`` by the filters called ``names`` and those of a site, and by the site's profile.
 
     Parameters: ``spared`` is given the filters and returns which of them are not applied here but in another way.
 
-    What is wrong with a filter is added to the pack's errors, and the filter is not applied. Raises
-    :class:`ProfileError` for a profile that cannot be used, and :class:`FilterError` for a name that is none.
+    What is wrong with a filter or a level is added to the pack's errors, and it is not applied. Raises
+    :class:`FilterError` for a name that is none.
     """
     found = Narrowing()
-    if names:
+    wanted = [*names, *([] if site.filters is None else [str(site.filters)])]
+    if wanted:
         from keytrail.filters import check_targets, narrowed
 
-        read = _named(names)
-        known = [*pack.rules, *packs([], folder).rules]
+        read = _named(wanted)
+        known = [*pack.rules, *packs([], folder, site.rules).rules]
         wrong = check_targets(read.filters, known)
         pack.errors += [*read.errors, *wrong]
         bad = {error.path for error in wrong}
@@ -97,11 +104,12 @@ def narrow_pack(
     elif folder is not None and pack.filters:
         count = len(pack.filters)
         found.notes.append(f"{count} filters among the rules are not applied; turn them on with --filter")
-    found.read_profile(site, pack, folder)
+    found.take_profile(site, pack, folder)
     if found.profile is not None:
+        from keytrail.levels import levelled
         from keytrail.site_filters import apply_profile
 
-        pack.rules[:] = apply_profile(pack.rules, found.profile)
+        pack.rules[:] = levelled(apply_profile(pack.rules, found.profile), found.profile)
     return found
 
 

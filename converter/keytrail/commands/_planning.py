@@ -27,9 +27,11 @@ from keytrail.kibana.detection import OWN_TAG, Options, detection_rules
 from keytrail.kibana.exceptions import Split, split
 from keytrail.kibana.plan import KEEP, OVERWRITE, Choices, Wanted
 from keytrail.kibana.versions import read_versions
+from keytrail.kibana.words import finds_otherwise
 from keytrail.render import safe
 from keytrail.schemas import get_schema
-from keytrail.steps import CONFLICT, MARKS, SAME, Change, Plan, Step
+from keytrail.site import load_site
+from keytrail.steps import CONFLICT, MARKS, REPLACE, SAME, UPDATE, Change, Plan, Step
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 COLOURS = {"+": "green", "~": "yellow", "-": "red", "=": "dim", "!": "bold red"}
@@ -138,7 +140,8 @@ def deployment(asked: Asked, stop: threading.Event) -> Iterator[tuple[Deployment
 
 
 def _add_rules(found: Deployment, asked: Asked, kibana: Kibana) -> int:
-    pack = packs(asked.names)
+    own = load_site(asked.site)
+    pack = packs(asked.names, own=own.rules)
     known = frozenset(rule.id for rule in pack.rules)
     schema = get_schema(asked.name)
     parted = Split()
@@ -148,7 +151,9 @@ def _add_rules(found: Deployment, asked: Asked, kibana: Kibana) -> int:
         parted = split(filters, pack.rules, schema)
         return parted.takes
 
-    narrow_pack(pack, asked.filters, asked.site, spared=spared if asked.exceptions else None).complain()
+    narrowing = narrow_pack(pack, asked.filters, own, spared=spared if asked.exceptions else None)
+    narrowing.complain(notes=False)
+    found.notes += narrowing.notes
     found.notes += [f"the filter {stem} stays in the query: {why}" for stem, why in parted.reasons.items()]
     for error in pack.errors:
         complain(error)
@@ -213,6 +218,9 @@ def show(plan: Plan) -> None:
         for action in MARKS
         if (count := plan.counts.get(action, 0)) and action not in (SAME, CONFLICT)
     )
+    otherwise = sum(step.action in (UPDATE, REPLACE) and finds_otherwise(step) for step in plan.steps)
+    if plan.counts[UPDATE] + plan.counts[REPLACE]:
+        counted += f"; what is found, how severe it is or when changes in {otherwise or 'none'} of the updates"
     conflicts = f"; {len(plan.conflicts)} in conflict" if plan.conflicts else ""
     refused = f"; {len(plan.refused)} refused" if plan.refused else ""
     out.print(f"{counted or 'nothing to do'}{conflicts}{refused}")
@@ -226,6 +234,8 @@ def line(step: Step) -> str:
 
 
 def _show_details(step: Step, out: Any) -> None:
+    for sentence in step.words:
+        out.print(f"      {safe(sentence)}", soft_wrap=True)
     for change in step.changes:
         for text in change.lines:
             out.print(f"      {_change(change, text)}", soft_wrap=True)

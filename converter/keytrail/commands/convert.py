@@ -28,6 +28,7 @@ from keytrail.files import json_text, write_text
 from keytrail.generators import GENERATORS
 from keytrail.pack import Rule
 from keytrail.schemas import Schema
+from keytrail.site import load_site
 from keytrail.verdict import Query
 
 
@@ -93,8 +94,9 @@ def command(
     """
     if target == "index":
         finish(_index_parts(names, schema, output))
-    pack = packs(names)
-    narrow_pack(pack, filters, site).complain()
+    own = load_site(site)
+    pack = packs(names, own=own.rules)
+    narrow_pack(pack, filters, own).complain()
     if target == "kibana":
         made = _kibana(pack.rules, schema, output, style, versions)
     else:

@@ -27,6 +27,7 @@ from keytrail.explanation_view import show
 from keytrail.pack import Rule, needs_profile
 from keytrail.profile import Profile
 from keytrail.records import Reader
+from keytrail.site import load_site
 
 
 @click.command(
@@ -48,8 +49,9 @@ def command(rule: str, event: tuple[str, ...], filters: tuple[str, ...], site: P
 
     A correlation is explained once, on all of them: which of its rules match, in which groups, and what is missing.
     """
-    pack = packs([rule])
-    narrowing = narrow_pack(pack, filters, site)
+    own = load_site(site)
+    pack = packs([rule], own=own.rules)
+    narrowing = narrow_pack(pack, filters, own)
     narrowing.complain()
     for one in pack.rules:
         if needs_profile(one):

@@ -36,6 +36,7 @@ from keytrail.progress import Course, Work, to_a_terminal, watched
 from keytrail.records import Reader
 from keytrail.schemas import get_schema
 from keytrail.since import SinceLast
+from keytrail.site import load_site
 from keytrail.state import load_state, locked
 from keytrail.summary import Summary
 from keytrail.telemetry import blind_lines
@@ -109,8 +110,9 @@ def command(
     _check(since, until, state)
     _check_place(paths, url, index, state)
     window = Window(instant(since) if since not in (None, LAST) else None, instant(until) if until else None)
-    pack = packs([], folder)
-    narrowing = narrow_pack(pack, filters, site, folder)
+    own = load_site(site)
+    pack = packs([], folder, own.rules)
+    narrowing = narrow_pack(pack, filters, own, folder)
     narrowing.complain(notes=not quiet)
     output: Output = Quiet() if quiet and style == "table" else STYLES[style]()
     findings = _findings(pack) if report is not None else None

@@ -9,16 +9,24 @@ import click
 
 from keytrail import render
 from keytrail.commands._common import BAD_INPUT, FINE, Examples, complain, finish, named_errors, packs, plain
+from keytrail.commands._narrowing import SITE, narrow_pack
+from keytrail.site import load_site
 
 
 @click.command(cls=Examples, examples=["keytrail rules", "keytrail rules trail_key_disabled", "keytrail rules --json"])
 @click.argument("rule", required=False)
 @click.option("--rules", "folder", type=click.Path(path_type=Path), help="A folder of Sigma rules instead of the pack.")
 @click.option("--json", "as_json", is_flag=True, help="Print a list, one object a rule.")
+@SITE
 @named_errors
-def command(rule: str | None, folder: Path | None, as_json: bool) -> None:
-    """List the rules; with RULE (a stem, an id or a file), show one in full."""
-    pack = packs([rule] if rule else [], folder)
+def command(rule: str | None, folder: Path | None, as_json: bool, site: Path | None) -> None:
+    """List the rules; with RULE (a stem, an id or a file), show one in full.
+
+    With a site's profile or folder, its own rules are among them, and each is as the site has it.
+    """
+    own = load_site(site)
+    pack = packs([rule] if rule else [], folder, own.rules)
+    narrow_pack(pack, (), own, folder).complain()
     for error in pack.errors:
         complain(error)
     if as_json:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import click
@@ -33,6 +35,7 @@ from keytrail.proof import ElasticsearchEngine, EmbeddedEngine, Engine
 from keytrail.proving import failures_of, prove_all, subjects
 from keytrail.schemas import SCHEMAS, get_schema
 from keytrail.sequence_cases import load_sequences
+from keytrail.site import load_site
 from keytrail.telemetry import blind_lines, blind_on
 
 
@@ -107,16 +110,18 @@ def command(
 ) -> None:
     """Prove the rules: their cases, then each rule over every event in every schema on every engine.
 
-    With filters, the cases are about the narrowed rules. With a site, the narrowed rules are proven too. An exclusion
-    that has expired fails.
+    With filters, the cases are about the narrowed rules. With a site, the narrowed rules are proven too, and its own
+    rules by its own cases. An exclusion or a level that has expired fails.
     """
-    pack = packs(names, folder)
-    narrowing = narrow_pack(pack, filters, None, folder)
-    narrowing.read_profile(site, pack, folder)
+    own = load_site(site)
+    pack = packs(names, folder, own.rules)
+    narrowing = narrow_pack(pack, filters, replace(own, profile=None), folder)
+    narrowing.take_profile(own, pack, folder)
     fixtures = packaged("fixtures")
     known = load_events(events or fixtures / "events")
-    place = cases or fixtures / "cases"
-    listed, sequences = load_cases(place, known), load_sequences(place, known)
+    places = [cases or fixtures / "cases", *([] if own.cases is None else [own.cases])]
+    listed = list(chain.from_iterable(load_cases(place, known) for place in places))
+    sequences = list(chain.from_iterable(load_sequences(place, known) for place in places))
     chosen = [get_schema(name) for name in schemas or SCHEMAS]
     with engines(("elasticsearch", *wanted) if url else wanted, url) as running:
         report = prove_all(pack.rules, listed, known, chosen, running, sequences, narrowing.profile)
@@ -125,7 +130,7 @@ def command(
     report.failures += failures_of(filters_among(pack, folder), "filter")
     mutation = None
     if mutating:
-        declared = load_equivalents(place)
+        declared = dict(chain.from_iterable(load_equivalents(place).items() for place in reversed(places)))
         mutation = mutate(subjects(pack.rules, listed, declared, narrowing.profile), known)
         mutate_correlations(pack.rules, sequences, declared, mutation)
     outcome = reports.Outcome(pack.rules, [*listed, *sequences], report, pack.errors, mutation)

@@ -29,6 +29,7 @@ from keytrail.errors import CaseError, RuleError, UsageError
 from keytrail.filters import today
 from keytrail.pack import Pack, Rule, needs_profile, refusal
 from keytrail.records import Reader
+from keytrail.site import load_site
 from keytrail.tuning.labels import Labels, load_labels
 from keytrail.tuning.propose import Decision
 from keytrail.tuning.survey import look
@@ -96,16 +97,17 @@ def command(
     is accepted though there are hits, or when the rule could not have fired on these files at all.
     """
     decision = _decision(output, owner, reason, expires, force)
-    whole = packs([])
+    own = load_site(site)
+    whole = packs([], own=own.rules)
     named = [one for one in whole.rules if rule in (one.stem, one.id)]
     pack = Pack(named) if named else packs([rule])
-    narrowing = narrow_pack(pack, filters, site)
+    narrowing = narrow_pack(pack, filters, own)
     narrowing.complain()
     one = _only(pack, rule)
     reader = Reader(paths)
     given = load_labels(labels) if labels is not None else Labels()
-    own = _cases(one, cases, events)
-    found = tune(look(one, reader, given, _progress), own, narrowing.profile, whole.rules)
+    listed = _cases(one, cases, events)
+    found = tune(look(one, reader, given, _progress), listed, narrowing.profile, whole.rules)
     written = []
     if decision is not None and output is not None and found.accepted:
         written = write_filters(output, found, take, decision)

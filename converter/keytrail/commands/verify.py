@@ -27,6 +27,7 @@ from keytrail.commands._narrowing import FILTERS, SITE, narrow_pack
 from keytrail.data import packaged
 from keytrail.holding import BROKEN, HOLDS, Holding
 from keytrail.render import coloured, safe
+from keytrail.site import load_site
 from keytrail.trial import Stopped
 from keytrail.verify import Verification, Verified, verify
 
@@ -71,8 +72,9 @@ def command(
     Credentials: ELASTICSEARCH_API_KEY, the file that ELASTICSEARCH_API_KEY_FILE names, or ELASTICSEARCH_USERNAME and
     ELASTICSEARCH_PASSWORD; a private certificate authority: ELASTICSEARCH_CA_CERTS.
     """
-    pack = packs(names, folder)
-    narrow_pack(pack, filters, site, folder).complain()
+    own = load_site(site)
+    pack = packs(names, folder, own.rules)
+    narrow_pack(pack, filters, own, folder).complain()
     fixtures = packaged("fixtures")
     known = load_events(fixtures / "events")
     cases = load_cases(fixtures / "cases", known)

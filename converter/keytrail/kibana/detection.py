@@ -164,7 +164,7 @@ def _guide(rule: Rule) -> str:
 
 
 def _setup(rule: Rule, conditions: tuple[Condition, ...]) -> str:
-    parts = []
+    parts = [] if rule.levelled is None else [f"The level is the site's: {rule.levelled}."]
     kinds = [name for word in telemetry.words(rule) for name in telemetry.NEEDS.get(word, {word: ()})]
     if kinds:
         parts.append("Without these events in the index the rule sees nothing:\n\n" + _bullets(kinds))

@@ -26,9 +26,9 @@ def _lines(name: str, old: Any, new: Any) -> Iterator[str]:
     if name == "filters":
         yield from _pills(old or [], new or [])
     elif name == "threat":
-        yield from _listed(_threats(old), _threats(new))
+        yield from _listed(threat_names(old), threat_names(new))
     elif isinstance(old or new, list):
-        yield from _listed(list(map(_short, old or [])), list(map(_short, new or [])))
+        yield from _listed(list(map(short, old or [])), list(map(short, new or [])))
     elif isinstance(old or new, str) and "\n" in f"{old or ''}{new or ''}":
         yield from _text(old or "", new or "")
     else:
@@ -37,28 +37,29 @@ def _lines(name: str, old: Any, new: Any) -> Iterator[str]:
 
 def _value(name: str, old: Any, new: Any) -> Iterator[str]:
     if old is None:
-        yield f"+ {name}: {_short(new)}"
+        yield f"+ {name}: {short(new)}"
     elif new is None:
-        yield f"- {name}: {_short(old)}"
+        yield f"- {name}: {short(old)}"
     elif old != new:
-        yield f"~ {name}: {_short(old)} -> {_short(new)}"
+        yield f"~ {name}: {short(old)} -> {short(new)}"
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """Return a value as text, in one line and not too long."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)
     return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
 
 
 def _listed(old: Sequence[str], new: Sequence[str]) -> Iterator[str]:
-    gone, come = _apart(list(old), list(new))
+    gone, come = apart(list(old), list(new))
     yield from (f"- {one}" for one in gone)
     yield from (f"+ {one}" for one in come)
     if not gone and not come:
         yield "~ the same in another order"
 
 
-def _apart(old: list[Any], new: list[Any]) -> tuple[list[Any], list[Any]]:
-    """What is only in the one and only in the other, as often as it is."""
+def apart(old: list[Any], new: list[Any]) -> tuple[list[Any], list[Any]]:
+    """Return what is only in the one and only in the other, as often as it is."""
     come = list(new)
     gone = []
     for one in old:
@@ -72,10 +73,11 @@ def _apart(old: list[Any], new: list[Any]) -> tuple[list[Any], list[Any]]:
 def _text(old: str, new: str) -> Iterator[str]:
     for line in difflib.unified_diff(old.split("\n"), new.split("\n"), lineterm="", n=0):
         if line[:2] not in ("--", "++", "@@"):
-            yield f"{line[0]} {_short(line[1:])}"
+            yield f"{line[0]} {short(line[1:])}"
 
 
-def _threats(value: Any) -> list[str]:
+def threat_names(value: Any) -> list[str]:
+    """Return the tactics and techniques of a rule by their names."""
     found = []
     for threat in value or []:
         tactic = _named(threat.get("tactic"))
@@ -96,27 +98,30 @@ def _named(one: Any) -> str:
 
 
 def _pills(old: list[Any], new: list[Any]) -> Iterator[str]:
-    gone, come = _apart(old, new)
+    gone, come = apart(old, new)
     if not gone and not come:
         yield "~ the same filters in another order"
     for before in gone:
-        after = next((one for one in come if _alias(one) == _alias(before)), None)
+        after = next((one for one in come if pill_name(one) == pill_name(before)), None)
         if after is None and len(gone) == len(come) == 1:
             after = come[0]
         if after is None:
-            yield f"- filter '{_alias(before)}': {_short(before.get('query'))}"
+            yield f"- filter '{pill_name(before)}': {short(before.get('query'))}"
             continue
         come.remove(after)
-        yield f"~ filter '{_alias(before)}'" + (f" -> '{_alias(after)}'" if _alias(after) != _alias(before) else "")
+        yield f"~ filter '{pill_name(before)}'" + (
+            f" -> '{pill_name(after)}'" if pill_name(after) != pill_name(before) else ""
+        )
         for key in ("negate", "disabled"):
             if before.get(key) != after.get(key):
-                yield f"    ~ {key}: {_short(before.get(key, False))} -> {_short(after.get(key, False))}"
+                yield f"    ~ {key}: {short(before.get(key, False))} -> {short(after.get(key, False))}"
         yield from (f"    {line}" for line in clauses(before.get("query"), after.get("query")))
     for one in come:
-        yield f"+ filter '{_alias(one)}': {_short(one.get('query'))}"
+        yield f"+ filter '{pill_name(one)}': {short(one.get('query'))}"
 
 
-def _alias(one: Any) -> str:
+def pill_name(one: Any) -> str:
+    """Return what analysts read of a filter."""
     return str(one.get("alias") or "no name") if isinstance(one, Mapping) else str(one)
 
 
@@ -126,13 +131,13 @@ def clauses(old: Any, new: Any, place: str = "") -> Iterator[str]:
         return
     if not (_is_bool(old) and _is_bool(new)):
         if old is not None:
-            yield f"- {place}{_short(old)}"
+            yield f"- {place}{short(old)}"
         if new is not None:
-            yield f"+ {place}{_short(new)}"
+            yield f"+ {place}{short(new)}"
         return
     before, after = old["bool"], new["bool"]
     for occur in CLAUSES:
-        gone, come = _apart(_each(before.get(occur)), _each(after.get(occur)))
+        gone, come = apart(_each(before.get(occur)), _each(after.get(occur)))
         for one, other in _pairs(gone, come):
             yield from clauses(one, other, f"{place}{occur} > ")
     for key in sorted({*before, *after} - set(CLAUSES)):

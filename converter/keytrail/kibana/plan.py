@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from keytrail.kibana import words
 from keytrail.kibana.client import Kibana
 from keytrail.kibana.diff import changes
 from keytrail.kibana.state import (
@@ -143,7 +144,8 @@ def _step(body: Rule, copies: Sequence[Rule], carriers: Mapping[str, Rule], want
         held = _held(carriers.get(rule_id), body, choices)
         made, seal = _sealed(_with_kept(body, held, set(held)), make_seal(body)), make_seal(body)
         step = Step(CREATE, RULE, rule_id, name, made, carriers.get(rule_id), target=_target(made, seal, links))
-        return replace(step, changes=_link_changes([], links), why=_resumed(rule_id, carriers))
+        why = _resumed(rule_id, carriers)
+        return replace(step, changes=_link_changes([], links), words=words.created(body), why=why)
     conflict = _conflict(rule_id, copies, wanted.tag, choices.adopt)
     if conflict:
         return Step(CONFLICT, RULE, rule_id, name, body, copies[0], why=conflict)
@@ -197,10 +199,13 @@ def _merged(body: Rule, rule: Rule, links: list[str] | None, choices: Choices) -
     step = Step(SAME, RULE, rule_id, name, made, rule, state=state_of(rule))
     step = replace(step, drift=_shown(said, now, by_hand), kept=choices.drift != OVERWRITE)
     if both and choices.drift is None:
+        shown = changes(now, said, OURS)
         why = f"changed by hand and by the pack: {', '.join(sorted(both))}; --drift keep or --drift overwrite decides"
-        return replace(step, action=CONFLICT, changes=changes(now, said, OURS), why=why)
+        return replace(step, action=CONFLICT, changes=shown, words=_worded(now, said, shown), why=why)
     linked = _linked(rule)
-    shown = changes(now, normal(made), OURS) + _link_changes(linked, links)
+    shown = changes(now, normal(made), OURS)
+    step = replace(step, words=_worded(now, normal(made), shown))
+    shown += _link_changes(linked, links)
     step = replace(step, changes=shown, target=_target(made, seal, links))
     if retyped:
         why = "its type changes: it is deleted and created again, with its exceptions and actions"
@@ -209,6 +214,10 @@ def _merged(body: Rule, rule: Rule, links: list[str] | None, choices: Choices) -
         why = "" if shown else "only what the pack says is noted in the rule's seal"
         return replace(step, action=UPDATE, why=why)
     return step
+
+
+def _worded(now: Rule, made: Rule, shown: Sequence[Change]) -> tuple[str, ...]:
+    return words.changed(now, made, [one.field for one in shown])
 
 
 def _shown(said: Rule, now: Rule, by_hand: set[str]) -> tuple[Change, ...]:
