@@ -73,7 +73,8 @@ def check_line(line: str) -> None:
 def shell_lines(text: str) -> Iterator[str]:
     for kind, block in re.findall(r"^```(sh|console)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
         for line in block.splitlines():
-            yield line.removeprefix("$ ") if kind == "console" else line
+            if kind == "sh" or line.startswith("$ "):  # what a console shows beside is output
+                yield line.removeprefix("$ ")
 
 
 @pytest.mark.parametrize("path", BY_HAND, ids=name_of)

@@ -156,3 +156,11 @@ def test_a_kibana_that_is_not_there_is_a_named_error() -> None:
     result = CliRunner().invoke(main, ["plan", "--kibana", "http://127.0.0.1:9", *WHERE, NAMES[0]])
     assert result.exit_code == 2
     assert "cannot be reached" in result.stderr
+
+
+def test_it_says_that_kibana_asks_to_wait(kibana: Kibana) -> None:
+    kibana.fail("throttled", "POST", after="0.1")
+    done = keytrail(kibana, "apply", "trail_key_disabled", "--yes")
+    assert done.exit_code == 0, done.output
+    assert "Kibana is throttling (Retry-After: 0.1 seconds); trying again in 0.1 seconds" in done.stderr
+    assert "1 done, 0 not done" in done.stdout

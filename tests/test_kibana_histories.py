@@ -55,7 +55,7 @@ class Histories(RuleBasedStateMachine):
         self.kibana: Kibana = self.stack.enter_context(running())
         self.stop = threading.Event()
         self.client = client.connect(self.kibana.url, timeout=0.3, stop=self.stop)
-        self.client.wait = lambda seconds: None  # type: ignore[method-assign]
+        self.client.wait = lambda seconds, why=None: None  # type: ignore[method-assign]
         self.stack.callback(self.client.close)
         self.pack = {number: body(number) for number in (1, 2)}
         self.work: dict[str, dict[str, Any]] = {}

@@ -97,7 +97,7 @@ def space(monkeypatch: pytest.MonkeyPatch) -> Iterator[Space]:
     for name in ("KIBANA_API_KEY", "KIBANA_USERNAME", "KIBANA_PASSWORD", "KIBANA_CA_CERTS"):
         monkeypatch.delenv(name, raising=False)
 
-    def wait(self: transport.Transport, seconds: float) -> None:
+    def wait(self: transport.Transport, seconds: float, why: object = None) -> None:
         waits.append(seconds)
         if self.stop.is_set():
             raise Stopped("stopped")

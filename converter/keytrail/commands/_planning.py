@@ -16,7 +16,7 @@ import click
 
 from keytrail import render
 from keytrail.cluster import real_elasticsearch
-from keytrail.commands._common import BAD_INPUT, FINE, FORMAT, complain, packs
+from keytrail.commands._common import BAD_INPUT, FINE, FORMAT, complain, packs, plain
 from keytrail.commands._narrowing import FILTERS, SITE, narrow_pack
 from keytrail.commands._schemas import SCHEMA
 from keytrail.deploy import Deployment
@@ -133,10 +133,14 @@ def deployment(asked: Asked, stop: threading.Event) -> Iterator[tuple[Deployment
             found.add_index(cluster, schema, asked.drift)
         code = FINE
         if asked.url is not None:
-            kibana = connect(asked.url, asked.space, key_file=asked.key_file, stop=stop)
+            kibana = connect(asked.url, asked.space, key_file=asked.key_file, stop=stop, report=_again)
             stack.callback(kibana.close)
             code = _add_rules(found, asked, kibana)
         yield found, code
+
+
+def _again(line: str) -> None:
+    click.echo(plain(line), err=True)
 
 
 def _add_rules(found: Deployment, asked: Asked, kibana: Kibana) -> int:

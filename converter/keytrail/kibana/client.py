@@ -6,7 +6,7 @@ import base64
 import os
 import ssl
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -31,8 +31,10 @@ Rule = dict[str, Any]
 class Kibana(Transport):
     """One space of a Kibana: ``space`` is its id."""
 
-    def __init__(self, http: httpx.Client, url: str, space: str, stop: threading.Event) -> None:
-        super().__init__(http, url, stop)
+    def __init__(
+        self, http: httpx.Client, url: str, space: str, stop: threading.Event, report: Callable[[str], None]
+    ) -> None:
+        super().__init__(http, url, stop, report)
         self.space = space
 
     # Rules
@@ -178,12 +180,14 @@ def connect(
     key_file: Path | None = None,
     timeout: float = SECONDS,
     stop: threading.Event | None = None,
+    report: Callable[[str], None] = lambda line: None,
 ) -> Kibana:
     """Return a space of the Kibana at a URL. Nothing is sent yet.
 
     Parameters: ``url`` is http(s)://host[:port][/base path]; ``key_file`` holds an API key, otherwise KIBANA_API_KEY
     or KIBANA_USERNAME and KIBANA_PASSWORD are used; ``timeout`` is in seconds. TLS certificates are always verified,
-    against those of KIBANA_CA_CERTS if that is set.
+    against those of KIBANA_CA_CERTS if that is set; ``report`` is called with a line of text when something is to be
+    tried again.
 
     Errors: :class:`UsageError` for a URL, a space, a file or variables that cannot be used.
     """
@@ -194,7 +198,7 @@ def connect(
         address += f"/s/{quote(space)}"
     headers = {"elastic-api-version": "2023-10-31", "accept": "application/json", **_credentials(key_file)}
     http = httpx.Client(headers=headers, timeout=timeout, verify=_authorities(address), follow_redirects=False)
-    return Kibana(http, address, space, stop or threading.Event())
+    return Kibana(http, address, space, stop or threading.Event(), report)
 
 
 def _checked(url: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -40,19 +40,25 @@ class Uncertain(KibanaError):
 
 
 class Transport:
-    """Sends requests to one space: ``url`` is Kibana's with the space's prefix; ``stop``, once set, ends waiting."""
+    """Sends requests to one space: ``url`` is Kibana's with the space's prefix; ``stop``, once set, ends waiting.
 
-    def __init__(self, http: httpx.Client, url: str, stop: threading.Event) -> None:
+    ``report`` is called with a line of text when something is to be tried again.
+    """
+
+    def __init__(self, http: httpx.Client, url: str, stop: threading.Event, report: Callable[[str], None]) -> None:
         self.url = url
         self.stop = stop
         self._http = http
+        self._report = report
 
     def close(self) -> None:
         """Close the connections."""
         self._http.close()
 
-    def wait(self, seconds: float) -> None:
-        """Wait; raise :class:`Stopped` when the user asks to stop meanwhile."""
+    def wait(self, seconds: float, why: KibanaError | None = None) -> None:
+        """Say why and wait; raise :class:`Stopped` when the user asks to stop meanwhile."""
+        if why is not None:
+            self._report(f"{why.message}; trying again in {seconds:g} seconds")
         if self.stop.wait(seconds):
             raise Stopped("stopped while waiting to try again")
 
@@ -63,11 +69,11 @@ class Transport:
             except _Again as error:
                 if not left:
                     raise error.error from None
-                self.wait(error.wait(TRIES - left))
-            except Uncertain:
+                self.wait(error.wait(TRIES - left), error.error)
+            except Uncertain as error:
                 if not left:
                     raise
-                self.wait(_backoff(TRIES - left))
+                self.wait(_backoff(TRIES - left), error)
         raise AssertionError("unreachable")
 
     def write(
@@ -79,7 +85,7 @@ class Transport:
             except _Again as error:
                 if not left:
                     raise error.error from None
-                self.wait(error.wait(TRIES - left))
+                self.wait(error.wait(TRIES - left), error.error)
         raise AssertionError("unreachable")
 
     def _send(self, method: str, path: str, query: Mapping[str, str], body: Mapping[str, Any] | None = None) -> Any:

@@ -26,9 +26,9 @@ WHEN = ("interval", "from", "timestamp_override")
 
 
 def created(body: Body) -> tuple[str, ...]:
-    """Return what is said of a rule that is new: how severe it is, and what it is about."""
+    """Return what is said of a rule that is new: how severe it is, and the first sentence about it."""
     about = " ".join(str(body.get("description") or "").split())
-    return (f"{body.get('severity')}: {short(about)}",)
+    return (f"{body.get('severity')}: {short(about.partition('. ')[0].rstrip('.'))}",)
 
 
 def changed(before: Body, after: Body, fields: Collection[str]) -> tuple[str, ...]:
