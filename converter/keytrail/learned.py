@@ -81,7 +81,10 @@ def _difference(place: Place, trusted: Place | None, total: int) -> str | None:
         return None
     other = [name for name in ("bucket", "prefix", "key") if getattr(place, name) != getattr(trusted, name)]
     which = " and ".join(other)
-    return f"another {which} than in the rest of the trail's {total} events: confirm the change, then add it"
+    rest = f"another {which} than in the rest of the trail's {total} events"
+    return f"{rest}: confirm the change, then add it" + (
+        "" if other == ["key"] else ", and say which is the earlier one"
+    )
 
 
 def _trail(place: Place, seen: Seen, learner: Learner) -> dict[str, Any]:

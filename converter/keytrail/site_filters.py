@@ -1,10 +1,10 @@
 """What a site profile becomes: Sigma filters, which narrow rules to the site's own (scope) and allow its own (lists).
 
 A rule says what it takes, in its attribute ``keytrail``: ``scope:``, one of ``key``, ``trail`` and ``bucket``; and
-``allow:``, some of ``readers``, ``reader_accounts``, ``administrators``, ``accounts``, ``policy_accounts``, ``own_trail``,
-``own_key``, ``own_bucket`` and ``paired``. Scope is conservative: an event is taken out only where it tells what it is about, in a
-form that its author did not choose where there is one, and that is none of the site's. What an event does not tell is
-kept.
+``allow:``, some of ``readers``, ``reader_accounts``, ``administrators``, ``accounts``, ``policy_accounts``,
+``own_trail``, ``own_key``, ``own_bucket`` and ``paired``. Scope is conservative: an event is taken out only where it
+tells what it is about, in a form that its author did not choose where there is one, and that is none of the site's.
+What an event does not tell is kept.
 """
 
 from __future__ import annotations
@@ -213,12 +213,13 @@ def _lists(profile: Profile) -> Iterator[Made]:
         yield "allow", "accounts", "Site accounts", own, {"own_account": selection}, "not own_account", line
     yield _policy_accounts(profile)
     trails = profile.trails
+    current = [trail for trail in trails if not trail.earlier]
     settings = {
         "own_trail": [{"responseElements.trailARN|cased": list(dict.fromkeys(trail.arn for trail in trails))}],
         "own_key": [
-            {**_answer(trail), "responseElements.kmsKeyId|cased": [key.arn for key in trail.keys]} for trail in trails
+            {**_answer(trail), "responseElements.kmsKeyId|cased": [key.arn for key in trail.keys]} for trail in current
         ],
-        "own_bucket": [{**_answer(trail), **_place(trail)} for trail in trails],
+        "own_bucket": [{**_answer(trail), **_place(trail)} for trail in current],
         "paired": [pair for trail in trails for pair in _pairs(trail)],
     }
     for term, selected in settings.items():
@@ -236,7 +237,15 @@ def _policy_accounts(profile: Profile) -> Made:
     expires = min([profile.expires, *(entry.exclusion.expires for entry in readers)])
     own = Exclusion(profile.owner, "names accounts of the profile alone", expires)
     selections = {"known_accounts": {"requestParameters.policy|re|all": list(_no_other(list(dict.fromkeys(named))))}}
-    return "allow", "policy_accounts", "Site policy accounts", own, selections, "not known_accounts", profile.line("expires")
+    return (
+        "allow",
+        "policy_accounts",
+        "Site policy accounts",
+        own,
+        selections,
+        "not known_accounts",
+        profile.line("expires"),
+    )
 
 
 _MOST_ACCOUNTS = 60  # in one expression, which has at most 1,000 characters
