@@ -36,9 +36,15 @@ def apply_profile(rules: Sequence[Rule], profile: Profile, variant: str = "") ->
 
     def change(given: Sequence[Rule]) -> list[Rule]:
         filters = site_filters(profile, given)
-        return [replace(narrow(rule, filters), site=profile.site, variant=variant) for rule in given]
+        return [replace(_raised(narrow(rule, filters)), site=profile.site, variant=variant) for rule in given]
 
     return [_correlation(rule, profile) for rule in rewired(rules, change)]
+
+
+def _raised(rule: Rule) -> Rule:
+    """The rule with the level that it has where it is about the site's own alone, if it says one."""
+    level = rule.own.get("level_at_site")
+    return rule if level is None else replace(rule, document={**rule.document, "level": level})
 
 
 def _correlation(rule: Rule, profile: Profile) -> Rule:
