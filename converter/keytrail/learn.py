@@ -1,8 +1,8 @@
 """A site profile learned from CloudTrail logs, and apart from it what an attacker could have planted in them.
 
 Trusted is what CloudTrail itself says: the trail, bucket and key of the data keys that it asks for. A reader is trusted
-when he opened such objects, through S3, on half of the days at least, and a fair share of all. Everything else that looks like the site's own
-is listed as untrusted with the reason, for a person to judge, and not used.
+when he opened such objects, through S3, on half of the days at least, and a fair share of all. Everything else that
+looks like the site's own is listed as untrusted with the reason, for a person to judge, and not used.
 """
 
 from __future__ import annotations

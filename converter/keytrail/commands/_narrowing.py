@@ -12,7 +12,7 @@ import click
 from keytrail.commands._common import complain, packs
 from keytrail.data import packaged
 from keytrail.errors import FilterError, KeytrailError, NeedsProfile
-from keytrail.pack import Pack
+from keytrail.pack import Pack, Rule
 
 # What narrows is imported where it is needed: most commands are called without, and it takes them a tenth of a second.
 if TYPE_CHECKING:
