@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,7 +23,7 @@ def write_text(path: Path, content: str, *, durable: bool = False) -> None:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        handle, temporary = _beside(path)
         with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
             file.write(content)
             if durable:
@@ -40,6 +39,13 @@ def write_text(path: Path, content: str, *, durable: bool = False) -> None:
         if isinstance(error, OSError):
             raise UsageError(f"cannot be written: {error.strerror}", path=path) from error
         raise
+
+
+def _beside(path: Path) -> tuple[int, str]:
+    """A temporary file in the folder of ``path``, open, and its name."""
+    from tempfile import mkstemp  # most commands write no file
+
+    return mkstemp(dir=path.parent, prefix=f".{path.name}.")
 
 
 def json_text(value: object, *, ascii_only: bool = False) -> str:
@@ -86,7 +92,7 @@ def kept_aside(path: Path) -> Iterator[Callable[[bytes], None]]:
         try:
             if not held:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+                handle, name = _beside(path)
                 names.append(name)
                 held.append(os.fdopen(handle, "wb"))
             held[0].write(line)

@@ -102,7 +102,7 @@ def as_yaml(one: Filter) -> str:
 
 def _turned_on(profile: Profile, name: str, exclusion: Exclusion) -> Filter:
     """A filter of the pack, under the site's own owner, reason and expiry."""
-    folder = packaged("rules") / "filters"
+    folder = packaged("exclusions")
     found = [one for one in load_filters([folder]).filters if one.stem == name and not one.template]
     if not found:
         raise ProfileError(f"there is no filter {name!r} to turn on", path=profile.path, line=profile.line("filters"))
@@ -309,7 +309,7 @@ _KINDS = ("role", "user", "account")
 
 def _template(term: str) -> Filter:
     """The filter of the pack whose placeholders the profile fills."""
-    return next(one for one in load_filters([packaged("rules") / "filters" / f"known_{term}.yml"]).filters)
+    return next(one for one in load_filters([packaged("exclusions") / f"known_{term}.yml"]).filters)
 
 
 def _filled(template: Filter, values: Mapping[str, list[str]]) -> Iterator[tuple[str, Selections]]:
