@@ -42,9 +42,9 @@ def apply_profile(rules: Sequence[Rule], profile: Profile, variant: str = "") ->
 
 
 def _raised(rule: Rule) -> Rule:
-    """The rule with the level that it has where it is about the site's own alone, if it says one."""
+    """The rule with the level that it has where it is about the site's own alone, if it says one and the profile holds."""
     level = rule.own.get("level_at_site")
-    return rule if level is None else replace(rule, document={**rule.document, "level": level})
+    return replace(rule, document={**rule.document, "level": level}) if level and rule.applied else rule
 
 
 def _correlation(rule: Rule, profile: Profile) -> Rule:
