@@ -42,7 +42,7 @@ def apply_profile(rules: Sequence[Rule], profile: Profile, variant: str = "") ->
 
 
 def _raised(rule: Rule) -> Rule:
-    """The rule with the level that it says it has at a site, where it is narrowed to one: a profile can have expired."""
+    """The rule with the level that it has at a site, where it is narrowed to one: a profile can have expired."""
     level = rule.own.get("level_at_site")
     return replace(rule, document={**rule.document, "level": level}) if level and rule.applied else rule
 
