@@ -37,8 +37,10 @@ def apply_profile(rules: Sequence[Rule], profile: Profile, variant: str = "") ->
 
     def change(given: Sequence[Rule]) -> list[Rule]:
         filters = site_filters(profile, given)
-        made = (raised(narrow(rule, filters)) for rule in given)
-        return [replace(rule, site=profile.site, variant=rule.variant + variant) for rule in made]
+        made = (narrow(rule, filters) for rule in given)
+        # A profile that has expired narrows nothing, and the rule is then about any key.
+        levels = (raised(rule) if rule.applied else rule for rule in made)
+        return [replace(rule, site=profile.site, variant=rule.variant + variant) for rule in levels]
 
     return [_correlation(rule, profile) for rule in rewired(rules, change)]
 
