@@ -11,6 +11,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -208,34 +209,41 @@ def sound(number: int, name: str = "Decrypt", **more: object) -> dict[str, objec
 def test_files_of_cloudtrails_form_go_the_short_way(tmp_path: Path) -> None:
     path = tmp_path / "a.json.gz"
     path.write_bytes(gzip.compress(json.dumps({"Records": [sound(1), sound(2, "É")]}).encode()))
-    assert [one.eventName for one in scan.scan(path, 1 << 20).outlines] == ["Decrypt", "É"]
+    assert [one.eventName for one in scan.scan(path, 1 << 20, scan.Shape(timed=True)).outlines] == ["Decrypt", "É"]
 
 
 @pytest.mark.parametrize("separators", [(",", ":"), (", ", ": "), (" ,\n", ":")])
-def test_the_text_of_a_record_is_found(separators: tuple[str, str]) -> None:
+def test_the_text_of_a_record_is_found(tmp_path: Path, separators: tuple[str, str]) -> None:
     records = [
         sound(number, eventID=str(number), x=[{"eventVersion": "1"}, {"eventVersion": "2"}]) for number in range(50)
     ]
-    scanned = scan.Scanned(json.dumps({"Records": records}, separators=separators).encode())
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps({"Records": records}, separators=separators), encoding="utf-8")
+    scanned = scan.scan(path, 1 << 20, scan.Shape(timed=False))
     for places in ([0], [7, 49], list(range(50))):
-        assert [(place, scan.record(text)) for place, text in scanned.texts(places)] == [
-            (place, records[place]) for place in places
-        ]
+        assert list(map(scan.record, scanned.texts(places))) == [records[place] for place in places]
 
 
 @pytest.mark.parametrize("value", ["[" * 150 + "]" * 150, "1e999"], ids=["nested", "no double"])
 def test_what_is_beyond_the_readers_limits_is_refused_where_a_rule_asks(tmp_path: Path, value: str) -> None:
-    rule = HEAD.format(id="00000000-0000-4000-8000-000000000000") + "  one: {eventName: Decrypt}\n  condition: one\n"
+    rule = HEAD.format(id="00000000-0000-4000-8000-000000000000") + "  one:\n    eventName: Decrypt\n"
+    rule += "    requestParameters.keyId: a\n  condition: one\n"
     (tmp_path / "rules").mkdir()
     hunt = Hunt.prepare(loaded(tmp_path / "rules", [rule]), SCHEMA)
-    # The first of each kind of call is read, whether a rule asks or not.
-    for name, bad, records in (("Decrypt", 1, 2), ("ListKeys", 0, 3)):
-        text = json.dumps({"Records": [sound(0, "ListKeys"), sound(1, name, x="here"), sound(2)]})
-        text = text.replace('"here"', value)
-        (tmp_path / "a.json").write_text(text, encoding="utf-8")
+    asked = {"keyId": "a"}
+    for name, member, found, bad in (
+        ("Decrypt", {"requestParameters": {**asked, "x": "here"}}, [3], 1),
+        ("Decrypt", {"requestParameters": asked, "x": "here"}, [2, 3], 0),
+        ("ListKeys", {"requestParameters": {**asked, "x": "here"}}, [3], 0),
+    ):
+        records = [sound(0, "ListKeys"), sound(1, name, **member), sound(2, requestParameters=asked)]
+        (tmp_path / "a.json").write_text(json.dumps({"Records": records}).replace('"here"', value), encoding="utf-8")
         reader = Reader([str(tmp_path / "a.json")])
-        assert [number for _, _, number, _ in shown(hunt.run(reader))] == [3]
-        assert (reader.bad_count, reader.records) == (bad, records)
+        hits = shown(hunt.run(reader))
+        assert [number for _, _, number, _ in hits] == found
+        assert (reader.bad_count, reader.records) == (bad, 3 - bad)
+        # What is beyond the limits is not in a hit either: it could not be written.
+        orjson.dumps([hit[-1] for hit in hits])
 
 
 # -- several processes --------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ the answer to a question about one member is kept with the bytes of the member: 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from keytrail import scan
@@ -22,22 +22,23 @@ Indexed = Callable[[Mapping[str, Any]], Document]
 class Parts:
     """The members of one record that are asked about.
 
-    Parameters: ``make`` gives the document, for what is not known; ``facts`` leads from a member to what is known.
+    Parameters: ``read`` gives the document that an index holds of one member, or of all that matter (None); ``facts``
+    leads from a member to what is known of its value.
     """
 
-    __slots__ = ("_document", "_make", "facts")
+    __slots__ = ("_documents", "_read", "facts")
 
-    def __init__(self, make: Callable[[], Document], facts: Mapping[str, Facts]) -> None:
+    def __init__(self, read: Callable[[str | None], Document], facts: Mapping[str, Facts]) -> None:
         self.facts = facts
-        self._make = make
-        self._document: Document | None = None
+        self._read = read
+        self._documents: dict[str | None, Document] = {}
 
-    @property
-    def document(self) -> Document:
-        """The document that an index holds of them. Raises :class:`scan.NotPlain` beyond the reader's limits."""
-        if self._document is None:
-            self._document = self._make()
-        return self._document
+    def document(self, member: str | None = None) -> Document:
+        """Return the document of a member, or of all. Raises :class:`scan.NotPlain` beyond the reader's limits."""
+        found = self._documents.get(member)
+        if found is None:
+            found = self._documents[member] = self._read(member)
+        return found
 
 
 class Known:
@@ -49,12 +50,16 @@ class Known:
 
     def whole(self, record: Mapping[str, Any]) -> Parts:
         """Return the parts of a record all of which may matter."""
-        return Parts(lambda: self._indexed(record), {})
+        return Parts(lambda _: self._indexed(record), {})
 
-    def some(self, raws: Mapping[str, bytes], members: tuple[str, ...]) -> Parts:
-        """Return the parts of a record of which only ``members`` matter, whose JSON is in ``raws``."""
-        facts = {member: self._of((member, raws.get(member, b""))) for member in members}
-        return Parts(lambda: self._indexed({member: scan.value(raw) for member, raw in raws.items()}), facts)
+    def some(self, raws: Mapping[str, bytes], members: Iterable[str]) -> Parts:
+        """Return the parts of a record of which only ``members`` matter, each for itself; their JSON is in ``raws``."""
+
+        def read(member: str | None) -> Document:
+            wanted = raws if member is None else [member] if member in raws else []
+            return self._indexed({name: scan.value(raws[name]) for name in wanted})
+
+        return Parts(read, {member: self._of((member, raws.get(member, b""))) for member in members})
 
     def _of(self, key: tuple[str, bytes]) -> Facts:
         found = self._facts.get(key)

@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple, Union
 
 from keytrail import scan
 from keytrail.parts import Known, Parts
-from keytrail.specialise import BELOW, Left, Specialised
+from keytrail.specialise import Left, Specialised
 
 # What was found out is remembered for so many keys, none of which is longer than that.
 MOST_KEYS, LONGEST_KEY = 20_000, 300
@@ -50,6 +50,10 @@ class _View:
         self.dotted = dotted
         self.shape = scan.Shape(sorted(own), sorted(dotted), timed=timed)
         self.verdicts: dict[Key, Verdict] = {}
+
+    def tells(self, left: Left[int]) -> bool:
+        """Whether a key has all that is left to ask about."""
+        return self.own.issuperset(left.own) and self.dotted.issuperset(left.dotted)
 
     def remember(self, key: Key, verdict: Verdict) -> None:
         if sum(map(len, key)) <= LONGEST_KEY:
@@ -113,18 +117,15 @@ class Quick:
         if found is None:
             left = self._special.of(key[0], key[1])
             found = left if left.asks else False
-            if left.asks and view.own.issuperset(left.own) and view.dotted.issuperset(left.dotted) and self._plain(left):
+            if left.asks and view.tells(left) and self._few(left):
                 raws = {name: raw for name, raw in zip(view.shape.members, key[2:], strict=True) if raw}
                 found = left.matching(self._known.some(raws, left.own))
             view.remember(key, found)
         return found
 
-    def _plain(self, left: Left[int]) -> bool:
-        """Whether all that is asked can be told from a few members."""
-        if left.members is None or not _OWN.isdisjoint(left.members):
-            return False
-        below = any(name.endswith(BELOW) for name in left.dotted)
-        return not below and self._taken.isdisjoint(subject for subject, _ in left.asks)
+    def _few(self, left: Left[int]) -> bool:
+        """Whether all that is asked is about a few members, and no match has to be read."""
+        return left.few and _OWN.isdisjoint(left.own) and self._taken.isdisjoint(left.subjects)
 
     def _matched(self, scanned: scan.Scanned, busy: Sequence[tuple[int, Verdict]]) -> Iterable[Matched]:
         texts = scanned.texts([place for place, verdict in busy if isinstance(verdict, Left)])
@@ -146,7 +147,7 @@ class Quick:
         """Choose what is to be taken out of the records of the next file."""
         view = self._view
         if len(asked) * BUSY > len(verdicts):
-            plain = [left for left in set(asked) if self._plain(left)]
+            plain = [left for left in set(asked) if self._few(left)]
             own, dotted = view.own.union(*(left.own for left in plain)), view.dotted.union(*(left.dotted for left in plain))
             if (own, dotted) != (view.own, view.dotted) and len(own) + len(dotted) <= MOST_MEMBERS:
                 self._view = _View(own, dotted, timed=self._timed)

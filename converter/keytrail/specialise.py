@@ -145,15 +145,15 @@ def predicate(node: Tree) -> Question:
 def _remembered(leaf: Leaf) -> Question:
     member, asks = leaf.member, leaf.asks
     if member is None:
-        return lambda parts: asks(parts.document)
+        return lambda parts: asks(parts.document())
 
     def remembered(parts: Parts) -> bool:
         facts = parts.facts.get(member)
         if facts is None:
-            return asks(parts.document)
+            return asks(parts.document())
         answer = facts.get(asks)
         if answer is None:
-            answer = facts[asks] = asks(parts.document)
+            answer = facts[asks] = asks(parts.document(member))
         return answer
 
     return remembered
@@ -194,7 +194,7 @@ def members(node: Tree) -> frozenset[str] | None:
     return None if None in found else frozenset().union(*filter(None, found))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Left(Generic[Subject]):
     """What is left for a source and a name: the subjects that can match, in order, each with what it asks.
 
@@ -203,6 +203,16 @@ class Left(Generic[Subject]):
 
     asks: tuple[tuple[Subject, Question], ...]
     members: frozenset[str] | None
+
+    @cached_property
+    def subjects(self) -> frozenset[Subject]:
+        """Those that can match."""
+        return frozenset(subject for subject, _ in self.asks)
+
+    @cached_property
+    def few(self) -> bool:
+        """Whether there is an end to the names of the members."""
+        return self.members is not None and not any(name.endswith(BELOW) for name in self.members)
 
     @cached_property
     def own(self) -> tuple[str, ...]:

@@ -45,13 +45,13 @@ def milliseconds(value: object) -> int | None:
 
 
 def all_plain(values: Iterable[object]) -> bool:
-    """Tell whether all of them are texts in the form of CloudTrail, whose order is that of the times."""
+    """Tell whether there are some, all of them texts in the form of CloudTrail, whose order is that of the times."""
     distinct = set(values)
     try:
         text = "\n".join(distinct)  # type: ignore[arg-type]  # what is no text is an error
     except TypeError:
         return False
-    return text.isascii() and text.encode().translate(_DIGITS) == b"\n".join([_FORM] * len(distinct))
+    return bool(distinct) and text.isascii() and text.encode().translate(_DIGITS) == b"\n".join([_FORM] * len(distinct))
 
 
 @lru_cache(maxsize=4096)
