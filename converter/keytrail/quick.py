@@ -7,9 +7,9 @@ part of the key: then there is one answer for all records of a key, and no text 
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Union
+from typing import Any, Literal, Union
 
 from keytrail import scan
 from keytrail.parts import Known, Parts
@@ -23,15 +23,9 @@ BUSY, MOST_MEMBERS = 8, 30
 Key = tuple[Any, ...]
 # Of the records of a key: nothing can match, these match all of them, or this is left to ask each.
 Verdict = Union[Literal[False], tuple[int, ...], Left[int]]
+# A record that rules match: its place, theirs, and its JSON where it was read.
+Matched = tuple[int, tuple[int, ...], Union[bytes, None]]
 _OWN = {"eventSource", "eventName", "eventTime", "eventVersion"}
-
-
-class Matched(NamedTuple):
-    """A record that rules match: its place, theirs, and its JSON where it was read."""
-
-    place: int
-    rules: tuple[int, ...]
-    text: bytes | None
 
 
 @dataclass
@@ -98,13 +92,15 @@ class Quick:
             busy = [(place, verdict) for place, verdict in enumerate(verdicts) if verdict]
             if inside is not None:
                 busy = [(place, verdict) for place, verdict in busy if inside[place]]
-            matched = list(self._matched(scanned, busy))
+            asked = [(place, left) for place, left in busy if isinstance(left, Left)]
+            matched: list[Matched] = [(place, rules, None) for place, rules in busy if isinstance(rules, tuple)]
+            matched += self._asked(scanned, asked)
         except scan.NotPlain:
             # The kinds of this file have not been seen, and so must not be known.
             view.verdicts.clear()
             raise
-        self._choose([verdict for _, verdict in busy if isinstance(verdict, Left)], verdicts)
-        return Outcome(matched, firsts)
+        self._choose([left for _, left in asked], verdicts)
+        return Outcome(sorted(matched) if asked and matched else matched, firsts)
 
     @staticmethod
     def _unknown(verdicts: Sequence[Verdict | None], inside: Sequence[bool] | None) -> list[int]:
@@ -127,16 +123,12 @@ class Quick:
         """Whether all that is asked is about a few members, and no match has to be read."""
         return left.few and _OWN.isdisjoint(left.own) and self._taken.isdisjoint(left.subjects)
 
-    def _matched(self, scanned: scan.Scanned, busy: Sequence[tuple[int, Verdict]]) -> Iterable[Matched]:
-        texts = scanned.texts([place for place, verdict in busy if isinstance(verdict, Left)])
-        for place, verdict in busy:
-            if isinstance(verdict, tuple):
-                yield Matched(place, verdict, None)
-            elif verdict:
-                text = next(texts)
-                rules = verdict.matching(self._parts(verdict, text))
-                if rules:
-                    yield Matched(place, rules, text)
+    def _asked(self, scanned: scan.Scanned, asked: Sequence[tuple[int, Left[int]]]) -> Iterator[Matched]:
+        texts = scanned.texts([place for place, _ in asked])
+        for (place, left), text in zip(asked, texts, strict=True):
+            rules = left.matching(self._parts(left, text))
+            if rules:
+                yield place, rules, text
 
     def _parts(self, left: Left[int], text: bytes) -> Parts:
         if left.members is None or any(strange in text for strange in left.strange):

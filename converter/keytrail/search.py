@@ -16,7 +16,7 @@ from keytrail.parts import Known
 from keytrail.quick import Matched, Quick
 from keytrail.records import STDIN, Reader
 from keytrail.specialise import Specialised, Tree
-from keytrail.times import all_plain, milliseconds
+from keytrail.times import milliseconds, plain_ends
 
 if TYPE_CHECKING:
     from keytrail.hunt import Hunt, Window
@@ -65,6 +65,7 @@ class Search:
         self._seen: set[scan.Kind] = set()
         self._special = Specialised(((place, one.tree) for place, one in enumerate(hunt.ready)), settles=self._as_is)
         self._known = Known(hunt.schema.document)
+        self._members = frozenset().union(*(collector.members for collector in hunt.collectors))
         taken = frozenset(place for place, one in enumerate(hunt.ready) if one.takers)
         timed = bool(hunt.collectors) or window.bounded
         self._quick = Quick(self._special, self._known, taken, timed=timed)
@@ -159,28 +160,29 @@ class Search:
         if not self._quick.shape.timed:
             return [], None
         times = list(map(scan.time_of, outlines))
-        if all_plain(times):
-            ends = [min(times), max(times)]
-            if all(milliseconds(end) is not None and self._window.holds(end) for end in ends):
-                return ends, None
+        ends = plain_ends(times)
+        if all(milliseconds(end) is not None and self._window.holds(end) for end in ends):
+            return list(ends), None
         return times, [self._window.holds(time) for time in times] if self._window.bounded else None
 
     def _taken(self, matched: Sequence[Matched], path: str) -> Iterator[tuple[int, list[Mark]]]:
         """What the correlations take of the matches in a file."""
-        for one in matched:
-            if one.text is not None and any(self._hunt.ready[place].takers for place in one.rules):
-                yield from self._marks(one.rules, scan.record(one.text), path, one.place + 1)
+        ready = self._hunt.ready
+        for place, rules, text in matched if self._members else ():
+            if text is not None and any(ready[rule].takers for rule in rules):
+                record = scan.record(text)
+                needed = {name: value for name, value in record.items() if name.partition(".")[0] in self._members}
+                yield from self._marks(rules, needed, path, place + 1)
 
     def _found(self, scanned: scan.Scanned, matched: Sequence[Matched]) -> list[Found]:
         """The matches that are shown, each with its JSON where they are few; else it can be read again."""
         ready = self._hunt.ready
         if len(matched) * scan.MANY > len(scanned.outlines):
             stored = scanned.stored
-            return [(rule, one.place + 1, stored) for one in matched for rule in one.rules if ready[rule].shown]
-        unread = scanned.texts([one.place for one in matched if one.text is None])
-        texts = [next(unread) if one.text is None else one.text for one in matched]
-        pairs = zip(matched, texts, strict=True)
-        return [(rule, one.place + 1, text) for one, text in pairs for rule in one.rules if ready[rule].shown]
+            return [(rule, place + 1, stored) for place, rules, _ in matched for rule in rules if ready[rule].shown]
+        unread = scanned.texts([place for place, _, text in matched if text is None])
+        known = [(place, rules, next(unread) if text is None else text) for place, rules, text in matched]
+        return [(rule, place + 1, text) for place, rules, text in known for rule in rules if ready[rule].shown]
 
 
 def _kinds(

@@ -44,14 +44,19 @@ def milliseconds(value: object) -> int | None:
     return (moment - _EPOCH) // timedelta(milliseconds=1)
 
 
-def all_plain(values: Iterable[object]) -> bool:
-    """Tell whether there are some, all of them texts in the form of CloudTrail, whose order is that of the times."""
+def plain_ends(values: Iterable[object]) -> tuple[object, object]:
+    """Return the first and the last of some times in the form of CloudTrail; None for both where others are among them.
+
+    The order of such times is that of their letters.
+    """
     distinct = set(values)
     try:
         text = "\n".join(distinct)  # type: ignore[arg-type]  # what is no text is an error
     except TypeError:
-        return False
-    return bool(distinct) and text.isascii() and text.encode().translate(_DIGITS) == b"\n".join([_FORM] * len(distinct))
+        return None, None
+    if not text.isascii() or text.encode().translate(_DIGITS) != b"\n".join([_FORM] * len(distinct)):
+        return None, None
+    return min(distinct, default=None), max(distinct, default=None)  # type: ignore[type-var]
 
 
 @lru_cache(maxsize=4096)
