@@ -17,8 +17,8 @@ from keytrail.errors import NeedsProfile, Refused, UsageError
 from keytrail.jsontext import lenient
 from keytrail.pack import LEVELS, Rule
 from keytrail.records import Reader
-from keytrail.schemas import Schema, get_schema
 from keytrail.scan import Stored
+from keytrail.schemas import Schema, get_schema
 from keytrail.search import Ready, Source
 from keytrail.specialise import tree
 from keytrail.telemetry import Tally

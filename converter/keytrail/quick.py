@@ -140,7 +140,10 @@ class Quick:
         view = self._view
         if len(asked) * BUSY > len(verdicts):
             plain = [left for left in set(asked) if self._few(left)]
-            own, dotted = view.own.union(*(left.own for left in plain)), view.dotted.union(*(left.dotted for left in plain))
+            own, dotted = (
+                view.own.union(*(left.own for left in plain)),
+                view.dotted.union(*(left.dotted for left in plain)),
+            )
             if (own, dotted) != (view.own, view.dotted) and len(own) + len(dotted) <= MOST_MEMBERS:
                 self._view = _View(own, dotted, timed=self._timed)
         elif view is not self._quiet and (len(verdicts) - verdicts.count(False)) * BUSY < len(verdicts):

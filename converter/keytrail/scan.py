@@ -72,7 +72,7 @@ class Shape:
         record = msgspec.defstruct("Record", fields, gc=False, kw_only=True)
         digest = [(name, msgspec.Raw, ABSENT) for name in ("digestS3Bucket", "digestS3Object")]
         document = msgspec.defstruct("Document", [("Records", list[record]), *digest], kw_only=True)  # type: ignore[valid-type]
-        self.document = msgspec.json.Decoder(document)
+        self.document: msgspec.json.Decoder[Any] = msgspec.json.Decoder(document)
         self.members = tuple(members)
         self.timed = timed
         named = [attrgetter(f"member{place}") for place in range(len(members) + len(strange))]
@@ -307,11 +307,13 @@ _acquire.argtypes, _acquire.restype = [ctypes.py_object, ctypes.POINTER(_Buffer)
 _release.argtypes, _release.restype = [ctypes.POINTER(_Buffer)], None
 
 
+_view = _Buffer()
+
+
 def _address(held: bytes | msgspec.Raw) -> int:
     """Where the bytes of an object lie: msgspec gives parts of its input as views of it, but not their place."""
-    view = _Buffer()
-    _acquire(held, view, 0)
+    _acquire(held, _view, 0)
     try:
-        return int(view.buf or 0)
+        return int(_view.buf or 0)
     finally:
-        _release(view)
+        _release(_view)

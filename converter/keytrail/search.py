@@ -185,9 +185,7 @@ class Search:
         return [(rule, place + 1, text) for place, rules, text in known for rule in rules if ready[rule].shown]
 
 
-def _kinds(
-    scanned: scan.Scanned, firsts: Mapping[scan.Kind, int]
-) -> Iterator[tuple[scan.Kind, Mapping[str, Any]]]:
+def _kinds(scanned: scan.Scanned, firsts: Mapping[scan.Kind, int]) -> Iterator[tuple[scan.Kind, Mapping[str, Any]]]:
     """The first records of some kinds, as far as a kind needs it."""
     places = sorted((place, kind) for kind, place in firsts.items())
     texts = scanned.texts([place for place, _ in places])

@@ -106,8 +106,7 @@ def reduced(node: Tree, known: Document) -> Tree:
     """Return what is left of a tree once the fields in ``known`` have the values that they have there."""
     if isinstance(node, Branch):
         return _branch(node, known)
-    settled = isinstance(node, Leaf) and node.path in known and not node.below
-    return node.asks(known) if settled else node
+    return node.asks(known) if isinstance(node, Leaf) and node.path in known and not node.below else node
 
 
 def _branch(node: Branch, known: Document) -> Tree:
