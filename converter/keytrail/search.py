@@ -68,7 +68,7 @@ class Search:
         self._members = frozenset().union(*(collector.members for collector in hunt.collectors))
         taken = frozenset(place for place, one in enumerate(hunt.ready) if one.takers)
         timed = bool(hunt.collectors) or window.bounded
-        self._quick = Quick(self._special, self._known, taken, timed=timed)
+        self.quick = Quick(self._special, self._known, taken, timed=timed)
 
     def run(self, reader: Reader, paths: Sequence[Path]) -> Iterator[Matches]:
         """Yield the matches in some of a reader's files, in the order of the records."""
@@ -138,9 +138,9 @@ class Search:
     def _quickly(self, reader: Reader, path: Path) -> list[Found] | None:
         """The matches in a file; None, and nothing counted, for one that has to be read with care."""
         try:
-            scanned = scan.scan(path, reader.limit, self._quick.shape)
+            scanned = scan.scan(path, reader.limit, self.quick.shape)
             times, inside = self._timed(scanned.outlines)
-            outcome = self._quick.search(scanned, inside, self._seen)
+            outcome = self.quick.search(scanned, inside, self._seen)
             firsts = list(_kinds(scanned, outcome.firsts))
             marks = list(self._taken(outcome.matched, str(path)))
         except (scan.NotPlain, OSError):
@@ -157,7 +157,7 @@ class Search:
 
     def _timed(self, outlines: Sequence[Any]) -> tuple[list[Any], list[bool] | None]:
         """The times that the span needs, and which records lie in the window; None is all of them."""
-        if not self._quick.shape.timed:
+        if not self.quick.shape.timed:
             return [], None
         times = list(map(scan.time_of, outlines))
         ends = plain_ends(times)
