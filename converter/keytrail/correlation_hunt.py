@@ -51,6 +51,13 @@ class Collector:
         self._markers = {name: Marker(rule.correlation, name, schema) for name in rule.correlation.rules}
         self._sorter = Sorter()
 
+    @property
+    def members(self) -> frozenset[str]:
+        """The members of a record that its marks need, where an index holds records as they are."""
+        made = self.rule.correlation
+        fields = [name for rule in made.rules for name in (*made.group_fields(rule), *made.value_fields(rule))]
+        return frozenset(name.partition(".")[0] for name in (*fields, "eventID", "eventTime"))
+
     def marks(self, name: str, document: Mapping[str, Any], anonymous: str) -> list[Mark]:
         """Return what to take for a document that the rule called ``name`` matches.
 

@@ -8,18 +8,18 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Any, Union
 
-import orjson
-
 from keytrail import alerts
 from keytrail.convert import convert
 from keytrail.correlation import Group
 from keytrail.correlation_hunt import Collector, CorrelationHit, Span
 from keytrail.engine import compile_query
 from keytrail.errors import NeedsProfile, Refused, UsageError
+from keytrail.jsontext import lenient
 from keytrail.pack import LEVELS, Rule
 from keytrail.records import Reader
+from keytrail.scan import Stored
 from keytrail.schemas import Schema, get_schema
-from keytrail.search import Ready
+from keytrail.search import Ready, Source
 from keytrail.specialise import tree
 from keytrail.telemetry import Tally
 from keytrail.workers import matches
@@ -28,13 +28,13 @@ from keytrail.workers import matches
 class Hit:
     """One rule that matched one record.
 
-    Parameters: ``record`` is the record or its JSON, which is read when it is asked for; ``number`` counts the records
-    of the file at ``path`` from 1.
+    Parameters: ``record`` is the record, its JSON, or the file that it is in, which is read when it is asked for;
+    ``number`` counts the records of the file at ``path`` from 1.
     """
 
     __slots__ = ("_record", "number", "path", "rule")
 
-    def __init__(self, rule: Rule, record: Mapping[str, Any] | bytes, path: str, number: int) -> None:
+    def __init__(self, rule: Rule, record: Source, path: str, number: int) -> None:
         self.rule = rule
         self.path = path
         self.number = number
@@ -42,10 +42,13 @@ class Hit:
 
     @property
     def record(self) -> Mapping[str, Any]:
-        """The whole record."""
+        """The whole record. Raises :class:`RecordError` where it has to be read, and its file has changed."""
         record = self._record
+        if isinstance(record, Stored):
+            record = record.text(self.number - 1)
         if isinstance(record, bytes):
-            record = self._record = orjson.loads(record)
+            record = lenient(record)
+        self._record = record
         return record
 
     def as_dict(self) -> dict[str, Any]:
@@ -200,10 +203,12 @@ class Hunt:
         Parameters: ``jobs`` is the number of processes that search where there is enough for them to do.
         """
         reader.restart()
-        for match in matches(self, reader, window, self.span, jobs):
-            ready = self.ready[match.ready]
-            self.counts[ready.rule.id] += 1
-            yield Hit(ready.rule, match.source, match.path, match.number)
+        rules = [ready.rule for ready in self.ready]
+        for path, found in matches(self, reader, window, self.span, jobs):
+            for place, number, source in found:
+                rule = rules[place]
+                self.counts[rule.id] += 1
+                yield Hit(rule, source, path, number)
         yield from self._correlated(window)
 
     def _correlated(self, window: Window) -> Iterator[CorrelationHit]:
