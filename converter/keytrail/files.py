@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,21 +21,30 @@ def write_text(path: Path, content: str, *, durable: bool = False) -> None:
     """Write ``content`` to ``path``: into a temporary file beside it, which then takes its name.
 
     Parameters: ``durable`` waits until the disk has it, so that not even a power cut leaves half of it. The folder is
-    made where it is missing. Raises :class:`UsageError` where it cannot be written.
+    made where it is missing. A link stays one, and a file that is there keeps who may read it. Raises
+    :class:`UsageError` where it cannot be written, and for a device, a pipe or a folder: a file taking its name would
+    remove it.
     """
     temporary = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        place = Path(os.path.realpath(path))
+        mode = stat.S_IMODE(place.stat().st_mode) if place.exists() else None
+        if mode is not None and not place.is_file():
+            raise UsageError("is no file, and a file cannot take its place", path=path, hint="name a file")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        temporary = place.with_name(f".{place.name}.{secrets.token_hex(6)}")
+        # 0o666 is what the user's umask takes from.
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
             file.write(content)
             if durable:
                 file.flush()
                 os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+        if mode is not None:
+            os.chmod(temporary, mode)
+        os.replace(temporary, place)
         if durable:
-            _sync_folder(path.parent)
+            _sync_folder(place.parent)
     except BaseException as error:
         if temporary is not None and os.path.exists(temporary):
             os.unlink(temporary)

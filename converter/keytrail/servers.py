@@ -105,7 +105,7 @@ def _environment(server: Server, root: Path, folder: Path, port: int) -> Any:
         "transport.port": 0,
         # An almost full disk would make every index read-only.
         "cluster.routing.allocation.disk.threshold_enabled": "false",
-        # Garbage that nobody has collected yet counts as memory in use, and a node that refuses everything collects none.
+        # Garbage that nobody has collected yet counts as memory in use; a node that refuses everything collects none.
         "indices.breaker.total.use_real_memory": "false",
         **server.settings,
     }.items():
