@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
+from functools import cached_property
 from typing import Any, Union
 
 from keytrail import alerts
@@ -22,6 +23,7 @@ from keytrail.schemas import Schema, get_schema
 from keytrail.search import Ready, Source
 from keytrail.specialise import tree
 from keytrail.telemetry import Tally
+from keytrail.times import milliseconds
 from keytrail.workers import matches
 
 
@@ -103,13 +105,25 @@ class Window:
 
     def holds(self, event_time: object) -> bool:
         """Tell whether an event lies in it; one without a readable time could, and nothing is passed over for that."""
-        if not self.bounded:
+        moment = milliseconds(event_time) if self.bounded else None
+        if moment is None:
             return True
-        try:
-            time = instant(str(event_time))
-        except UsageError:
-            return True
-        return (self.since is None or time >= self.since) and (self.until is None or time < self.until)
+        return (self.start is None or moment >= self.start) and (self.end is None or moment < self.end)
+
+    @cached_property
+    def start(self) -> int | None:
+        """The first millisecond since 1970 of it: event times are to the millisecond, what is finer is cut off."""
+        return None if self.since is None else _ceiling(self.since)
+
+    @cached_property
+    def end(self) -> int | None:
+        """The first millisecond since 1970 after it."""
+        return None if self.until is None else _ceiling(self.until)
+
+
+def _ceiling(moment: datetime) -> int:
+    """The first whole millisecond since 1970 that is not before ``moment``."""
+    return -((datetime(1970, 1, 1, tzinfo=timezone.utc) - moment) // timedelta(milliseconds=1))
 
 
 def instant(value: str) -> datetime:
@@ -215,9 +229,8 @@ class Hunt:
         span = self.span
         if span.first is None or span.last is None:
             return
-        millisecond, epoch = timedelta(milliseconds=1), datetime(1970, 1, 1, tzinfo=timezone.utc)
-        since = span.first if window.since is None else (window.since - epoch) // millisecond
-        until = span.last if window.until is None else -((epoch - window.until) // millisecond) - 1
+        since = span.first if window.start is None else window.start
+        until = span.last if window.end is None else window.end - 1
         for collector in self.collectors:
             for hit in collector.hits(max(since, span.first), min(until, span.last)):
                 self.counts[hit.rule.id] += 1
