@@ -34,9 +34,11 @@ def apply_profile(rules: Sequence[Rule], profile: Profile, variant: str = "") ->
     No Sigma filter narrows a correlation. What one says of itself narrows the rules that it names, for it alone.
     """
 
+    site = profile.site if profile.trails else None  # what needs to know the trails still does
+
     def change(given: Sequence[Rule]) -> list[Rule]:
         filters = site_filters(profile, given)
-        return [replace(narrow(rule, filters), site=profile.site, variant=rule.variant + variant) for rule in given]
+        return [replace(narrow(rule, filters), site=site, variant=rule.variant + variant) for rule in given]
 
     return [_correlation(rule, profile) for rule in rewired(rules, change)]
 
@@ -59,7 +61,7 @@ def site_filters(profile: Profile, rules: Sequence[Rule]) -> list[Filter]:
 
     Raises :class:`ProfileError` where it turns on a filter that there is not.
     """
-    made = [*_scopes(profile), *_lists(profile)]
+    made = [*_scopes(profile), *_lists(profile)] if profile.trails else []
     found: list[Filter] = []
     for key, term, title, exclusion, selections, condition, line in made:
         targets = list(dict.fromkeys(rule.id for rule in rules if rule.kind == "rule" and _takes(rule, key, term)))
