@@ -22,6 +22,7 @@ from urllib.parse import parse_qs, urlsplit
 
 Json = dict[str, Any]
 RULES = "/api/detection_engine/rules"
+SPACES = "/api/spaces/space/"
 COMMON = frozenset(
     re.findall(
         r"\w+",
@@ -115,6 +116,7 @@ class Kibana:
     def __init__(self) -> None:
         self.url = ""
         self.spaces = {"default": Space(), "soc": Space()}
+        self.nowhere: dict[str, Space] = {}  # what is written into spaces that do not exist
         self.key: str | None = None
         self.forbidden: set[str] = set()  # methods
         self.drops: set[str] = set()  # fields that this release does not know
@@ -337,9 +339,8 @@ class Kibana:
         name = "default"
         if found := re.match(r"/s/([^/]+)(/.*)", path):
             name, path = found[1], found[2]
-        if name not in self.spaces:
-            raise Refusal(404, "Not Found", platform=True)
-        space = self.spaces[name]
+        # Only Kibana's pages ask whether a space exists; its API reads and writes in any.
+        space = self.spaces.get(name) or self.nowhere.setdefault(name, Space())
         if method != "GET":
             self.log.append((method, path))
         routes: dict[str, Callable[[], Json]] = {
@@ -350,6 +351,8 @@ class Kibana:
             "/api/exception_lists/_find": lambda: self.find_lists(space.lists, query),
             "/api/exception_lists/items/_find": lambda: self.find_lists(space.items, query),
         }
+        if path.startswith(SPACES) and (asked := path[len(SPACES) :]) in self.spaces:
+            return {"id": asked, "name": asked, "disabledFeatures": []}
         if path not in routes:
             raise Refusal(404, "Not Found", platform=True)
         return routes[path]()

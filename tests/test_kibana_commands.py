@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner, Result
 from keytrail.cli import main
 
-from tests.kibana_server import Kibana, running
+from tests.kibana_server import Kibana, Space, running
 
 NAMES = ("trail_key_disabled", "log_file_sealed")
 WHERE = ("--schema", "keytrail")
@@ -117,6 +117,17 @@ def test_a_rule_that_cannot_be_read_deletes_nothing(kibana: Kibana, tmp_path: Pa
     result = keytrail(kibana, "plan", tmp_path, "--prune")
     assert result.exit_code == 2
     assert "delete" not in result.stdout
+
+
+def test_a_space_that_does_not_exist_is_an_error_and_not_a_place_to_write_to(kibana: Kibana) -> None:
+    for command in (["plan"], ["apply", "--yes"]):
+        result = keytrail(kibana, *command, *NAMES, "--space", "sco")
+        assert result.exit_code == 2
+        assert "there is no space 'sco'" in result.stderr
+        assert not kibana.log
+    assert keytrail(kibana, "apply", "--yes", *NAMES, "--space", "soc").exit_code == 0
+    assert not kibana.nowhere.get("sco", Space()).rules
+    assert kibana.spaces["soc"].rules
 
 
 def test_nothing_to_plan_for_is_wrong_usage() -> None:

@@ -130,6 +130,8 @@ def test_a_rule_carries_what_an_analyst_needs() -> None:
     assert OWN_TAG in body["tags"]
     assert {"name": "event.action", "type": "keyword"} in body["required_fields"]
     assert body["related_integrations"][0]["package"] == "aws"
+    with pytest.raises(Refused, match="related_integrations"):  # the rule editor would not save the rule again
+        check({**body, "related_integrations": [{"package": "aws", "version": ">=5.2.0"}]})
     assert "related_integrations" not in made("trail_key_disabled", KEYTRAIL)
     assert "enabled" not in body
 

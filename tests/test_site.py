@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from datetime import date
@@ -255,3 +256,21 @@ def test_a_level_that_the_pack_has_moved_from_is_noted(site: Path, newer: Path) 
     assert moved_levels(profile, load_rules([packaged("rules")]).rules) == []
     (note,) = moved_levels(profile, load_rules([newer]).rules)
     assert "is critical in the pack, no longer high" in note
+
+
+def test_a_profile_of_levels_alone_needs_no_trails_and_narrows_nothing(tmp_path: Path) -> None:
+    profile = tmp_path / "site.yml"
+    profile.write_text("site: example\nowner: soc\nexpires: 2999-01-01\n" + LEVELS, "utf-8")
+    changed = json.loads(keytrail("rules", "--site", tmp_path, "--json").stdout)
+    before = json.loads(keytrail("rules", "--json").stdout)
+    assert [(one["stem"], one["level"]) for one, was in zip(changed, before, strict=True) if one != was] == [
+        ("trail_key_disabled", "medium")
+    ]
+    asked = ("convert", "--schema", "keytrail", "--format", "json")
+    assert keytrail(*asked, "trail_key_disabled", "--site", tmp_path).stdout == keytrail(*asked, "trail_key_disabled").stdout
+    assert "needs a profile" in keytrail(*asked, "site_log_objects_deleted", "--site", tmp_path).output
+    tested = keytrail("test", "trail_key_disabled", "site_log_objects_deleted", "--site", tmp_path)
+    assert tested.exit_code == 0, tested.output
+    profile.write_text(profile.read_text("utf-8") + "accounts: [{id: '111122223333'}]\n", "utf-8")
+    with pytest.raises(ProfileError, match="accounts without trails narrow nothing"):
+        load_site(tmp_path)

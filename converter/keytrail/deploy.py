@@ -56,6 +56,7 @@ class Deployment:
         Parameters: ``excepted`` leads from a rule's id to the filters that become exception lists of it; None leaves
         lists alone. Errors: those of :class:`Kibana`.
         """
+        kibana.look_up()
         self.where |= {"kibana": kibana.url, "space": kibana.space}
         links = None
         after: list[Step] = []

@@ -106,7 +106,10 @@ class Level:
 
 @dataclass(frozen=True)
 class Profile:
-    """A site's own. ``expires`` is the last day on which what it allows is allowed."""
+    """A site's own. ``expires`` is the last day on which what it allows is allowed.
+
+    Without trails it narrows no rule, and has levels and filters of the pack alone.
+    """
 
     site: str
     owner: str
@@ -168,7 +171,7 @@ def _profile(path: Path, found: Document) -> Profile:
         owner=site.owner,
         expires=site.expires,
         path=path,
-        trails=tuple(map(_trail, value["trails"])),
+        trails=tuple(map(_trail, value.get("trails", ()))),
         accounts=tuple(account["id"] for account in value.get("accounts", ())),
         readers=tuple(_principals("readers", found, site)),
         administrators=tuple(_principals("administrators", found, site)),
@@ -178,6 +181,7 @@ def _profile(path: Path, found: Document) -> Profile:
         levels=tuple(_levels(found, site)),
         lines=found.lines,
     )
+    _check_trails(profile, value)
     _check_networks(profile)
     _check_twice(profile)
     return profile
@@ -203,6 +207,15 @@ def _levels(found: Document, site: Exclusion) -> Iterator[Level]:
 def _exclusion(entry: Mapping[str, Any], site: Exclusion) -> Exclusion:
     expires = date.fromisoformat(entry["expires"]) if "expires" in entry else site.expires
     return Exclusion(entry.get("owner", site.owner), entry["reason"], expires)
+
+
+def _check_trails(profile: Profile, value: Mapping[str, Any]) -> None:
+    """Whom to trust with the logs says something once it is known whose logs, trails and keys they are."""
+    trusted = [name for name in ("accounts", "readers", "administrators", "trusted_networks") if name in value]
+    if trusted and not profile.trails:
+        message = f"{trusted[0]} without trails narrow nothing"
+        hint = "name the trails with their buckets and keys, or levels and filters alone"
+        raise ProfileError(message, path=profile.path, line=profile.line(trusted[0]), hint=hint)
 
 
 def _check_networks(profile: Profile) -> None:

@@ -73,7 +73,7 @@ def _sites(rules: Sequence[Rule], cases: Iterable[Case], profile: Profile | None
             continue
         if case.site is not None:
             site = read[case.site] = read.get(case.site) or load_profile(case.site)
-        elif case.rule in waiting and profile is not None:
+        elif case.rule in waiting and profile is not None and profile.trails:
             site = profile
         else:
             continue

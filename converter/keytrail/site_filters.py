@@ -35,12 +35,14 @@ def apply_profile(rules: Sequence[Rule], profile: Profile, variant: str = "") ->
     No Sigma filter narrows a correlation. What one says of itself narrows the rules that it names, for it alone.
     """
 
+    site = profile.site if profile.trails else None  # what needs to know the trails still does
+
     def change(given: Sequence[Rule]) -> list[Rule]:
         filters = site_filters(profile, given)
         made = (narrow(rule, filters) for rule in given)
-        # A profile that has expired narrows nothing, and the rule is then about any key.
-        levels = (raised(rule) if rule.applied else rule for rule in made)
-        return [replace(rule, site=profile.site, variant=rule.variant + variant) for rule in levels]
+        # Without trails, or once it has expired, a profile narrows nothing, and the rule is then about any key.
+        levels = (raised(rule) if rule.applied and site else rule for rule in made)
+        return [replace(rule, site=site, variant=rule.variant + variant) for rule in levels]
 
     return [_correlation(rule, profile) for rule in rewired(rules, change)]
 
@@ -63,7 +65,7 @@ def site_filters(profile: Profile, rules: Sequence[Rule]) -> list[Filter]:
 
     Raises :class:`ProfileError` where it turns on a filter that there is not.
     """
-    made = [*_scopes(profile), *_lists(profile)]
+    made = [*_scopes(profile), *_lists(profile)] if profile.trails else []
     found: list[Filter] = []
     for key, term, title, exclusion, selections, condition, line in made:
         targets = list(dict.fromkeys(rule.id for rule in rules if rule.kind == "rule" and _takes(rule, key, term)))

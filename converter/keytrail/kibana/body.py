@@ -12,6 +12,7 @@ MOST_RULES = 10_000  # in a file
 MOST_BYTES = 10_485_760  # of a file
 _DATE_MATH = re.compile(r"now(-[1-9]\d{0,5}[smhd])?")
 _INTERVAL = re.compile(r"([1-9]\d{0,4})([smh])")
+_VERSION = re.compile(r"[~^]?\d+\.\d+\.\d+")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
@@ -21,6 +22,11 @@ def _text(value: object) -> bool:
 
 def _filled(value: object) -> bool:
     return isinstance(value, str) and bool(value.strip())
+
+
+def _constraint(value: object) -> bool:
+    """A version as the rule editor takes it: with any other, analysts could not save the rule there."""
+    return isinstance(value, str) and bool(_VERSION.fullmatch(value))
 
 
 def _texts(value: object) -> bool:
@@ -107,7 +113,7 @@ OPTIONAL: dict[str, Callable[[Any], bool]] = {
     "references": _texts,
     "false_positives": _texts,
     "threat": _THREAT,
-    "related_integrations": _objects({"package": _filled, "version": _filled}, {"integration": _filled}),
+    "related_integrations": _objects({"package": _filled, "version": _constraint}, {"integration": _filled}),
     "required_fields": _objects({"name": _filled, "type": _filled}, {}),
     "setup": _text,
     "note": _text,

@@ -24,6 +24,7 @@ IDS_AT_ONCE = 50
 RULES = "/api/detection_engine/rules"
 LISTS = "/api/exception_lists"
 ITEMS = "/api/exception_lists/items"
+SPACES = "/api/spaces/space"
 
 Rule = dict[str, Any]
 
@@ -36,6 +37,19 @@ class Kibana(Transport):
     ) -> None:
         super().__init__(http, url, stop, report)
         self.space = space
+
+    def look_up(self) -> None:
+        """See whether the space exists: Kibana writes into one that does not, where nobody will ever see it.
+
+        Errors: :class:`KibanaError`, for a space that does not exist among others.
+        """
+        try:
+            self.get(f"{SPACES}/{quote(self.space)}", {})
+        except KibanaError as error:
+            if error.status != 404:
+                raise
+            hint = "its id is in the URL of its pages, after /s/; a Kibana below a path has that path in its own URL"
+            raise KibanaError(f"there is no space {self.space!r} ({error.message})", status=404, hint=hint) from error
 
     # Rules
 

@@ -35,7 +35,8 @@ PAYLOADS = {
     "serviceEventDetails": "service_event_details",
 }
 # The first version that keeps alike what the tables below say of the index.
-INTEGRATION = {"package": "aws", "integration": "cloudtrail", "version": ">=5.2.0"}
+# The newest major version of those above: Kibana's rule editor saves no rule that names a range of several.
+INTEGRATION = {"package": "aws", "integration": "cloudtrail", "version": "^8.0.0"}
 # Values that the pipeline takes for "no value", wherever they stand in the record.
 DROPPED = frozenset({"", "-", "none"})
 SIZE_LIMIT = 32766  # UTF-16 code units of the Java text, from which on the flattened copy is left out
