@@ -56,7 +56,8 @@ def moved_levels(profile: Profile, known: Sequence[Rule]) -> list[str]:
 
     Parameters: of two rules of one name in ``known`` the first counts.
     """
-    now = {name: raised(rule).level for rule in reversed(known) for name in (rule.stem, rule.id)}
+    here = [raised(rule) if profile.trails else rule for rule in reversed(known)]
+    now = {name: rule.level for rule in here for name in (rule.stem, rule.id)}
     return [
         f"{profile.path}:{one.line}: {one.rule} is {now[one.rule]} in the pack, no longer {one.instead_of}; "
         f"the site's {one.level} holds"
