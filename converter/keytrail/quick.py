@@ -115,7 +115,7 @@ class Quick:
             found = left if left.asks else False
             if left.asks and view.tells(left) and self._few(left):
                 raws = {name: raw for name, raw in zip(view.shape.members, key[2:], strict=True) if raw}
-                found = left.matching(self._known.some(raws, left.own))
+                found = left.matching(self._known.some(raws))
             view.remember(key, found)
         return found
 
@@ -133,7 +133,7 @@ class Quick:
     def _parts(self, left: Left[int], text: bytes) -> Parts:
         if left.members is None or any(strange in text for strange in left.strange):
             return self._known.whole(scan.record(text))
-        return self._known.some(scan.picker(left.own)(text), left.own)
+        return self._known.some(scan.picker(left.own)(text))
 
     def _choose(self, asked: Sequence[Left[int]], verdicts: Sequence[Verdict | None]) -> None:
         """Choose what is to be taken out of the records of the next file."""
