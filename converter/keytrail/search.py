@@ -140,11 +140,15 @@ class Search:
         """The matches in a file; None, and nothing counted, for one that has to be read with care."""
         try:
             scanned = scan.scan(path, reader.limit, self.quick.shape)
+        except (scan.NotPlain, OSError):
+            return None
+        try:
             times, inside = self._timed(scanned.outlines)
             outcome = self.quick.search(scanned, inside, self._seen)
             firsts = list(_kinds(scanned, outcome.firsts))
             marks = list(self._taken(outcome.matched, str(path)))
-        except (scan.NotPlain, OSError):
+        except scan.NotPlain:
+            self.quick.forget()
             return None
         for time in times:
             self._span(time)
