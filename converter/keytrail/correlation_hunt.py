@@ -58,12 +58,12 @@ class Collector:
         fields = [name for rule in made.rules for name in (*made.group_fields(rule), *made.value_fields(rule))]
         return frozenset(name.partition(".")[0] for name in (*fields, "eventID", "eventTime"))
 
-    def marks(self, name: str, document: Mapping[str, Any], anonymous: str) -> list[Mark]:
+    def marks(self, name: str, document: Mapping[str, Any], anonymous: str, time: int | None = None) -> list[Mark]:
         """Return what to take for a document that the rule called ``name`` matches.
 
-        Parameters: ``anonymous`` tells the document from others without an id.
+        Parameters: ``anonymous`` tells the document from others without an id; ``time`` is its time, where known.
         """
-        return list(self._markers[name].marks(document, anonymous))
+        return list(self._markers[name].marks(document, anonymous, time))
 
     def take(self, marks: Iterable[Mark]) -> None:
         """Take marks, of whatever process."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, Literal, Union
 
 from keytrail import scan
@@ -83,24 +84,23 @@ class Quick:
         view, keys = self._view, self._view.shape.keys(scanned.outlines)
         verdicts: list[Verdict | None] = list(map(view.verdicts.get, keys))
         firsts: dict[scan.Kind, int] = {}
-        try:
-            for place in self._unknown(verdicts, inside):
-                key = keys[place]
-                if key[:2] not in seen:
-                    firsts.setdefault((key[0], key[1]), place)
-                verdicts[place] = self._verdict(view, key)
-            busy = [(place, verdict) for place, verdict in enumerate(verdicts) if verdict]
-            if inside is not None:
-                busy = [(place, verdict) for place, verdict in busy if inside[place]]
-            asked = [(place, left) for place, left in busy if isinstance(left, Left)]
-            matched: list[Matched] = [(place, rules, None) for place, rules in busy if isinstance(rules, tuple)]
-            matched += self._asked(scanned, asked)
-        except scan.NotPlain:
-            # The kinds of this file have not been seen, and so must not be known.
-            view.verdicts.clear()
-            raise
+        for place in self._unknown(verdicts, inside):
+            key = keys[place]
+            if key[:2] not in seen:
+                firsts.setdefault((key[0], key[1]), place)
+            verdicts[place] = self._verdict(view, key)
+        busy = [(place, verdict) for place, verdict in enumerate(verdicts) if verdict]
+        if inside is not None:
+            busy = [(place, verdict) for place, verdict in busy if inside[place]]
+        asked = [(place, left) for place, left in busy if isinstance(left, Left)]
+        matched: list[Matched] = [(place, rules, None) for place, rules in busy if isinstance(rules, tuple)]
+        matched += self._asked(scanned, asked)
         self._choose([left for _, left in asked], verdicts)
-        return Outcome(sorted(matched) if asked and matched else matched, firsts)
+        return Outcome(sorted(matched, key=itemgetter(0)) if asked else matched, firsts)
+
+    def forget(self) -> None:
+        """Forget keys: those of a file that is read with care after all have not been seen, and are not to be known."""
+        self._view.verdicts.clear()
 
     @staticmethod
     def _unknown(verdicts: Sequence[Verdict | None], inside: Sequence[bool] | None) -> list[int]:
@@ -115,7 +115,7 @@ class Quick:
             found = left if left.asks else False
             if left.asks and view.tells(left) and self._few(left):
                 raws = {name: raw for name, raw in zip(view.shape.members, key[2:], strict=True) if raw}
-                found = left.matching(self._known.some(raws, left.own))
+                found = left.matching(self._known.some(raws))
             view.remember(key, found)
         return found
 
@@ -133,7 +133,7 @@ class Quick:
     def _parts(self, left: Left[int], text: bytes) -> Parts:
         if left.members is None or any(strange in text for strange in left.strange):
             return self._known.whole(scan.record(text))
-        return self._known.some(scan.picker(left.own)(text), left.own)
+        return self._known.some(scan.picker(left.own)(text))
 
     def _choose(self, asked: Sequence[Left[int]], verdicts: Sequence[Verdict | None]) -> None:
         """Choose what is to be taken out of the records of the next file."""

@@ -65,10 +65,11 @@ class Shape:
     """
 
     def __init__(self, members: Sequence[str] = (), strange: Sequence[str] = (), *, timed: bool) -> None:
-        fields: list[tuple[str, Any] | tuple[str, Any, Any]] = [("eventSource", Text), ("eventName", Text)]
+        # In the order in which CloudTrail writes them, they are found faster.
+        fields: list[tuple[str, Any] | tuple[str, Any, Any]] = [("eventVersion", msgspec.Raw, ABSENT)]
         if timed:
             fields.append(("eventTime", Time, msgspec.UNSET))
-        fields += [("eventVersion", msgspec.Raw, ABSENT), *_raws((*members, *strange))]
+        fields += [("eventSource", Text), ("eventName", Text), *_raws((*members, *strange))]
         record = msgspec.defstruct("Record", fields, gc=False, kw_only=True)
         digest = [(name, msgspec.Raw, ABSENT) for name in ("digestS3Bucket", "digestS3Object")]
         document = msgspec.defstruct("Document", [("Records", list[record]), *digest], kw_only=True)  # type: ignore[valid-type]

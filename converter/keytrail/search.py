@@ -119,8 +119,9 @@ class Search:
     def _marks(self, matched: Sequence[int], record: Mapping[str, Any], path: str, number: int) -> Marks:
         """What the correlations take of a record that some rules match."""
         document = self._hunt.schema.document(record)
+        time = milliseconds(document.get(self._hunt.schema.time))
         return [
-            (collector, self._hunt.collectors[collector].marks(name, document, f"{path}:{number}"))
+            (collector, self._hunt.collectors[collector].marks(name, document, f"{path}:{number}", time))
             for place in matched
             for collector, name in self._hunt.ready[place].takers
         ]
@@ -139,11 +140,15 @@ class Search:
         """The matches in a file; None, and nothing counted, for one that has to be read with care."""
         try:
             scanned = scan.scan(path, reader.limit, self.quick.shape)
+        except (scan.NotPlain, OSError):
+            return None
+        try:
             times, inside = self._timed(scanned.outlines)
             outcome = self.quick.search(scanned, inside, self._seen)
             firsts = list(_kinds(scanned, outcome.firsts))
             marks = list(self._taken(outcome.matched, str(path)))
-        except (scan.NotPlain, OSError):
+        except scan.NotPlain:
+            self.quick.forget()
             return None
         for time in times:
             self._span(time)
@@ -159,10 +164,10 @@ class Search:
         """The times that the span needs, and which records lie in the window; None is all of them."""
         if not self.quick.shape.timed:
             return [], None
-        times = list(map(scan.time_of, outlines))
-        ends = plain_ends(times)
+        ends = plain_ends(map(scan.time_of, outlines))
         if all(milliseconds(end) is not None and self._window.holds(end) for end in ends):
             return list(ends), None
+        times = list(map(scan.time_of, outlines))
         return times, [self._window.holds(time) for time in times] if self._window.bounded else None
 
     def _taken(self, matched: Sequence[Matched], path: str) -> Iterator[tuple[int, list[Mark]]]:

@@ -147,7 +147,7 @@ def _remembered(leaf: Leaf) -> Question:
         return lambda parts: asks(parts.document())
 
     def remembered(parts: Parts) -> bool:
-        facts = parts.facts.get(member)
+        facts = parts.facts(member)
         if facts is None:
             return asks(parts.document())
         answer = facts.get(asks)
