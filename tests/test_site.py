@@ -267,7 +267,10 @@ def test_a_profile_of_levels_alone_needs_no_trails_and_narrows_nothing(tmp_path:
         ("trail_key_disabled", "medium")
     ]
     asked = ("convert", "--schema", "keytrail", "--format", "json")
-    assert keytrail(*asked, "trail_key_disabled", "--site", tmp_path).stdout == keytrail(*asked, "trail_key_disabled").stdout
+    assert (
+        keytrail(*asked, "trail_key_disabled", "--site", tmp_path).stdout
+        == keytrail(*asked, "trail_key_disabled").stdout
+    )
     assert "needs a profile" in keytrail(*asked, "site_log_objects_deleted", "--site", tmp_path).output
     tested = keytrail("test", "trail_key_disabled", "site_log_objects_deleted", "--site", tmp_path)
     assert tested.exit_code == 0, tested.output

@@ -14,7 +14,7 @@ from typing import Any, Literal, Union
 
 from keytrail import scan
 from keytrail.parts import Known, Parts
-from keytrail.specialise import Left, Specialised
+from keytrail.specialise import Left, Specialised, matching
 
 # What was found out is remembered for so many keys, none of which is longer than that.
 MOST_KEYS, LONGEST_KEY = 20_000, 300
@@ -126,7 +126,8 @@ class Quick:
     def _asked(self, scanned: scan.Scanned, asked: Sequence[tuple[int, Left[int]]]) -> Iterator[Matched]:
         texts = scanned.texts([place for place, _ in asked])
         for (place, left), text in zip(asked, texts, strict=True):
-            rules = left.matching(self._parts(left, text))
+            asks = left.possible(text)
+            rules = matching(asks, self._parts(left, text)) if asks else ()
             if rules:
                 yield place, rules, text
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Union
 
 from keytrail import scan, telemetry
-from keytrail.correlation_engine import Mark
+from keytrail.correlation_engine import Event, Mark
 from keytrail.correlation_hunt import Span
 from keytrail.engine import Predicate
 from keytrail.pack import Rule
@@ -118,10 +118,10 @@ class Search:
 
     def _marks(self, matched: Sequence[int], record: Mapping[str, Any], path: str, number: int) -> Marks:
         """What the correlations take of a record that some rules match."""
-        document = self._hunt.schema.document(record)
-        time = milliseconds(document.get(self._hunt.schema.time))
+        schema = self._hunt.schema
+        event = Event(schema, schema.document(record), f"{path}:{number}")
         return [
-            (collector, self._hunt.collectors[collector].marks(name, document, f"{path}:{number}", time))
+            (collector, self._hunt.collectors[collector].marks(name, event))
             for place in matched
             for collector, name in self._hunt.ready[place].takers
         ]

@@ -6,8 +6,9 @@ pair leaves no rule need not be read any further. The tree is that of the engine
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Generic, TypeVar, Union
 
@@ -172,6 +173,25 @@ def required(node: Tree, path: str) -> frozenset[str] | None:
     return min(found, key=len, default=None)
 
 
+def written(node: Tree) -> list[frozenset[bytes]]:
+    """Return what the JSON of a record that fulfils a tree has in it: of each set, one at least.
+
+    These are the names of the members that must be there. JSON can write a name with escapes; such a text is to be
+    taken as one that has them all.
+    """
+    if isinstance(node, bool):
+        return []
+    if isinstance(node, Leaf):
+        name = "" if node.path is None or node.below else node.path.rpartition(".")[2]
+        return [frozenset([f'{name}"'.encode()])] if re.fullmatch(r"[A-Za-z][A-Za-z0-9:-]*", name) else []
+    found = [names for part in node.needed for names in written(part)]
+    if node.should and node.wanted >= 1:
+        either = [written(part) for part in node.should]
+        if all(either):
+            found.append(frozenset().union(*(names[0] for names in either)))
+    return list(dict.fromkeys(found))
+
+
 Subject = TypeVar("Subject")
 BELOW = ".*"
 
@@ -197,11 +217,14 @@ def members(node: Tree) -> frozenset[str] | None:
 class Left(Generic[Subject]):
     """What is left for a source and a name: the subjects that can match, in order, each with what it asks.
 
-    ``members`` are those of the record that the questions can depend on; None is any.
+    ``members`` are those of the record that the questions can depend on; None is any. ``names`` are of each subject
+    what :func:`written` gives.
     """
 
     asks: tuple[tuple[Subject, Question], ...]
     members: frozenset[str] | None
+    names: tuple[tuple[frozenset[bytes], ...], ...] = ()
+    _possible: dict[tuple[bool, ...], tuple[tuple[Subject, Question], ...]] = field(default_factory=dict, repr=False)
 
     @cached_property
     def subjects(self) -> frozenset[Subject]:
@@ -228,9 +251,33 @@ class Left(Generic[Subject]):
         """What the text of a record that has other members of these names has in it. An escape could hide one."""
         return (b"\\u", *{f'"{name.partition(".")[0]}.'.encode() for name in self.dotted}) if self.dotted else ()
 
+    @cached_property
+    def _all_names(self) -> tuple[bytes, ...]:
+        return tuple(sorted({name for sets in self.names for names in sets for name in names}))
+
+    def possible(self, text: bytes) -> tuple[tuple[Subject, Question], ...]:
+        """Return what is left to ask of a record once it is known which names its JSON has in it: mostly nothing."""
+        if b"\\" in text and b"\\u" in text:  # an escape could hide a name
+            return self.asks
+        there = tuple([name in text for name in self._all_names])
+        found = self._possible.get(there)
+        if found is None:
+            held = {name for name, is_there in zip(self._all_names, there, strict=True) if is_there}
+            pairs = zip(self.asks, self.names, strict=True)
+            found = tuple(asks for asks, sets in pairs if all(not held.isdisjoint(names) for names in sets))
+            if len(self._possible) >= MOST_KEPT:
+                self._possible.clear()
+            self._possible[there] = found
+        return found
+
     def matching(self, parts: Parts) -> tuple[Subject, ...]:
         """Return the subjects that match a record."""
-        return tuple([subject for subject, asks in self.asks if asks(parts)])
+        return matching(self.asks, parts)
+
+
+def matching(asks: Iterable[tuple[Subject, Question]], parts: Parts) -> tuple[Subject, ...]:
+    """Return the subjects whose question a record answers with yes."""
+    return tuple([subject for subject, question in asks if question(parts)])
 
 
 class Specialised(Generic[Subject]):
@@ -265,7 +312,8 @@ class Specialised(Generic[Subject]):
             reductions = [(subject, reduced(whole, known)) for subject, whole in self._for(name)]
             left = [(subject, rest) for subject, rest in reductions if rest is not False]
             needed = members(Branch(tuple(rest for _, rest in left), (), (), 0)) if self._settles else None
-            found = Left(tuple((subject, predicate(rest)) for subject, rest in left), needed)
+            names = tuple(tuple(written(rest)) for _, rest in left)
+            found = Left(tuple((subject, predicate(rest)) for subject, rest in left), needed, names)
             if len(source) + len(name) <= LONGEST_KEPT:
                 if len(self._pairs) >= MOST_KEPT:
                     self._pairs.clear()
