@@ -154,9 +154,10 @@ FORMAT = click.option(
 def show_report(report: Report) -> None:
     """Print the proof as a table, failures last."""
     from keytrail import render
+    from keytrail.verdict_tables import show_verdicts
 
     out = render.console()
-    render.show_verdicts(report.conversions, out)
+    show_verdicts(report.conversions)
     out.print(render.proof_table(report))
     for failure in report.failures:
         place = f"{failure.path}:{failure.line}: " if failure.path else ""
