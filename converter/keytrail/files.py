@@ -1,7 +1,8 @@
-"""Writing files whole or not at all, and JSON as people read it."""
+"""Writing files whole or not at all, telling them from what they were, and JSON as people read it."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import secrets
@@ -30,7 +31,7 @@ def write_text(path: Path, content: str, *, durable: bool = False) -> None:
         place = Path(os.path.realpath(path))
         mode = stat.S_IMODE(place.stat().st_mode) if place.exists() else None
         if mode is not None and not place.is_file():
-            raise UsageError("is no file, and a file cannot take its place", path=path, hint="name a file")
+            raise UsageError("cannot be written: it is no file", path=path, hint="name a file")
         place.parent.mkdir(parents=True, exist_ok=True)
         temporary = place.with_name(f".{place.name}.{secrets.token_hex(6)}")
         # 0o666 is what the user's umask takes from.
@@ -51,6 +52,16 @@ def write_text(path: Path, content: str, *, durable: bool = False) -> None:
         if isinstance(error, OSError):
             raise UsageError(f"cannot be written: {error.strerror}", path=path) from error
         raise
+
+
+def fingerprint(path: Path) -> str | None:
+    """Return what tells a file from itself once it has changed: of its path, size and time; None where it is gone."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    name = os.fsencode(os.path.abspath(path))
+    return hashlib.sha256(b"%d %d %s" % (status.st_size, status.st_mtime_ns, name)).hexdigest()[:32]
 
 
 def json_text(value: object, *, ascii_only: bool = False) -> str:
