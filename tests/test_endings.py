@@ -64,12 +64,12 @@ def test_one_that_is_asked_to_end_takes_the_processes_that_search_for_it_along(t
 def test_a_device_is_neither_replaced_nor_read_for_a_state(tmp_path: Path) -> None:
     device = Path(os.devnull)
     before = device.stat()
-    with pytest.raises(UsageError, match="is no file"):
+    with pytest.raises(UsageError, match="it is no file"):
         write_text(device, "text")
     assert device.stat().st_rdev == before.st_rdev
     with pytest.raises(StateError, match="is no file"):
         load_state(device, [SAMPLE])
-    with pytest.raises(UsageError, match="is no file"):
+    with pytest.raises(UsageError, match="it is no file"):
         write_text(tmp_path, "text")
 
 

@@ -26,7 +26,7 @@ from keytrail.schemas import SCHEMAS, Schema, get_schema
 
 EVENTS = load_events(packaged("fixtures") / "events")
 KEYTRAIL = get_schema("keytrail")
-ABOUT = {"keytrail": "journal 1", "index": "i", "schema": "raw"}
+ABOUT = {"keytrail": "journal 2", "index": "i", "schema": "raw"}
 STRICT = {
     "mappings": {"dynamic": False, "properties": {"eventName": {"type": "keyword"}, "apiVersion": {"type": "long"}}}
 }

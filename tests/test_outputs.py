@@ -107,7 +107,7 @@ def test_progress_is_shown_on_a_terminal_alone() -> None:
     for terminal in (True, False):
         out = io.StringIO()
         console = Console(file=out, force_terminal=terminal, width=120)
-        with watched(Course(reader), lambda: 1234, console):
+        with watched(Course(reader), lambda: "1,234 hits", console):
             records = sum(1 for _ in reader)
         assert ("1,234 hits" in out.getvalue()) == terminal
     assert records == reader.records
@@ -119,5 +119,17 @@ def test_a_course_ends_at_the_size_of_all_files_and_that_of_a_pipe_is_not_known(
     assert course.done == 0
     seen = [course.done for _ in reader]
     assert seen == sorted(seen)
-    assert seen[-1] < course.total == sum(path.stat().st_size for path in SAMPLE.rglob("*.gz"))
+    assert seen[0] > 0
+    assert seen[-1] <= course.total == sum(path.stat().st_size for path in SAMPLE.rglob("*.gz"))
     assert Course(Reader(["-"])).total == 0
+
+
+def test_a_course_goes_on_within_a_large_file(tmp_path: Path) -> None:
+    line = json.dumps({"eventSource": "a", "eventName": "b", "pad": "x" * 1000}) + "\n"
+    (tmp_path / "a.ndjson").write_text(line * 5000)
+    reader = Reader([str(tmp_path)])
+    course = Course(reader)
+    seen = [course.done for _ in reader]
+    assert seen == sorted(seen)
+    assert seen[0] < course.total / 2 < seen[-1] <= course.total
+    assert len(set(seen)) > 3

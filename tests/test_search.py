@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
@@ -89,7 +90,7 @@ ODD_VALUES = (
     '"a"', "null", "true", "1", "18446744073709551617", "-0", "1.5e3", "[]", '["a", "xby"]', "{}", '"\\/b"', '"é"',
     '{"keyId": "a", "eventName": "Decrypt"}', '{"keyId": ["\\u0062"]}', '"},{\\"eventVersion\\":"',
     '[{"eventVersion":"1","eventName":"Decrypt","eventSource":"kms.amazonaws.com"},{"eventVersion":"2"}]',
-    '{"Records": [{"eventName": "Decrypt"}]}', '"\\ud83d\\ude00"',
+    '{"Records": [{"eventName": "Decrypt"}]}', '{"\\u006beyId": "a"}', '"\\ud83d\\ude00"',
 )  # fmt: skip
 BAD_VALUES = ('"\\ud800"', "NaN", "01", '"\x01"', "tru", "{,}", "[1,]", '"\udcff"')
 
@@ -360,3 +361,18 @@ def test_a_hunt_can_be_left_early(many: Path) -> None:
     hits = hunt.run(Reader([str(many)]), jobs=2)
     assert isinstance(next(hits), Hit)
     hits.close()  # type: ignore[attr-defined]
+
+
+def test_no_record_of_a_pipe_is_lost(tmp_path: Path) -> None:
+    """What one reader takes of a pipe is gone for the next."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    event = {"eventSource": "kms.amazonaws.com", "eventName": "DisableKey", "eventTime": "2026-11-20T01:00:00Z"}
+    text = b"".join(orjson.dumps({**event, "eventID": str(number)}) + b"\n" for number in range(5_000))
+    writer = threading.Thread(target=pipe.write_bytes, args=(text,))
+    writer.start()
+    reader = Reader([str(pipe)])
+    hunt = Hunt.prepare(load_rules([packaged("rules") / "key" / "trail_key_disabled.yml"]).rules, SCHEMA)
+    hits = sum(1 for _ in hunt.run(reader))
+    writer.join()
+    assert (reader.records, reader.bad_count, hits) == (5_000, 0, 5_000)

@@ -218,6 +218,34 @@ def test_standard_input_has_nothing_new(tmp_path: Path) -> None:
         SinceLast(RULES, lambda: Hunt.prepare(RULES, get_schema("keytrail")), ["-"], State(()), NOW)
 
 
+def test_what_is_new_in_a_pipe_cannot_be_told(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UsageError, match="pipe"):
+        SinceLast(RULES, lambda: Hunt.prepare(RULES, get_schema("keytrail")), [str(tmp_path / "pipe")], State(()), NOW)
+
+
+@pytest.mark.parametrize("form", ["one document", "lines", "spaced lines"])
+def test_times_are_found_in_files_of_any_form_and_what_is_bad_is_told_once(tmp_path: Path, form: str) -> None:
+    first, late = disabled(600), stopped(640)
+    deep: dict[str, Any] = {**disabled(630), "requestParameters": json.loads("[" * 150 + "]" * 150)}
+    if form == "one document":
+        write(tmp_path, "a", first, deep, late)
+    else:
+        space = (", ", " : ") if form == "spaced lines" else (",", ":")
+        lines = [json.dumps(one, separators=space) for one in (first, deep, late)]
+        (tmp_path / "a.ndjson").write_text("\n".join([*lines, "{broken", ""]))
+    found = SinceLast(RULES, lambda: Hunt.prepare(RULES, get_schema("keytrail")), [str(tmp_path)], fresh(tmp_path), NOW)
+    assert set(stems(list(found.run()))) == {"trail_key_disabled", "trail_stopped_or_deleted", "key_and_trail_tampered"}
+    expected = Hunt.prepare(RULES, get_schema("keytrail"))
+    reader = Reader([str(tmp_path)])
+    list(expected.run(reader))
+    summary = found.summary()
+    assert (summary.bad_count, list(map(str, summary.bad))) == (reader.bad_count, list(map(str, reader.bad)))
+    assert summary.bad_count == (1 if form == "one document" else 2)
+    assert (summary.first, summary.last) == (expected.span.first, expected.span.last)
+    assert list(SinceLast(RULES, found.prepare, [str(tmp_path)], found.state, NOW).run()) == []
+
+
 # -- the state ----------------------------------------------------------------------------------------------------
 
 

@@ -338,6 +338,7 @@ def test_precision_before_and_after_comes_with_its_interval(tmp_path: Path) -> N
     assert (after["true"], after["benign"], after["precision"]) == (2, 0, 1.0)
     assert before["low"] < before["precision"] < before["high"]
     assert shape["unused_labels"] == 1
+    assert shape["not_measured"]["every label"].endswith("are of no hit of this rule")
 
 
 def test_the_interval_is_wilsons() -> None:

@@ -1,4 +1,4 @@
-"""Writing files whole or not at all, and JSON as people read it."""
+"""Writing files whole or not at all, telling them from what they were, and JSON as people read it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def write_text(path: Path, content: str, *, durable: bool = False) -> None:
         place = Path(os.path.realpath(path))
         mode = stat.S_IMODE(place.stat().st_mode) if place.exists() else None
         if mode is not None and not place.is_file():
-            raise UsageError("is no file, and a file cannot take its place", path=path, hint="name a file")
+            raise UsageError("cannot be written: it is no file", path=path, hint="name a file")
         place.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = _beside(place, 0o666)  # from which the user's umask takes
         with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
@@ -53,6 +53,18 @@ def _beside(path: Path, mode: int) -> tuple[int, Path]:
     """A new file in the folder of ``path``, open, and its name. (``tempfile`` takes as long to import as a command.)"""
     name = path.with_name(f".{path.name}.{os.urandom(6).hex()}")
     return os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), name
+
+
+def fingerprint(path: Path) -> str | None:
+    """Return what tells a file from itself once it has changed: of its path, size and time; None where it is gone."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    import hashlib  # most commands ask for none
+
+    name = os.fsencode(os.path.abspath(path))
+    return hashlib.sha256(b"%d %d %s" % (status.st_size, status.st_mtime_ns, name)).hexdigest()[:32]
 
 
 def json_text(value: object, *, ascii_only: bool = False) -> str:

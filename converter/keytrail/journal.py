@@ -1,20 +1,19 @@
 """Which files a run has done with, so that the next one goes on where it was stopped.
 
-A line of JSON each, after a first one that says what the run was about. A file that has changed since is not done with.
+A line of JSON each, after a first one that says what the run was about: the path, for whoever reads it, and the
+fingerprint of the file, by which one that has changed since is not done with.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import IO
 
 from keytrail.errors import UsageError
-
-Seen = tuple[str, int, int]  # the file's whole path, its size and when it was changed, in nanoseconds
+from keytrail.files import fingerprint
 
 
 class Journal:
@@ -25,12 +24,12 @@ class Journal:
 
     def __init__(self, path: Path, about: Mapping[str, str]) -> None:
         self._path = path
-        self._about = {"keytrail": "journal 1", **about}
-        self._stamps: dict[str, Seen] = {}
+        self._about = {"keytrail": "journal 2", **about}
+        self._prints: dict[str, str] = {}
         self._done = self._read()
         self._file: IO[str] | None = None
 
-    def _read(self) -> set[Seen]:
+    def _read(self) -> set[str]:
         try:
             lines = self._path.read_text("utf-8").splitlines(keepends=True)
         except FileNotFoundError:
@@ -38,12 +37,12 @@ class Journal:
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(f"cannot be read: {error}", path=self._path) from error
         whole = [line for line in lines if line.endswith("\n")]  # a run that was killed may have cut off the last one
-        done: set[Seen] = set()
+        done: set[str] = set()
         for number, line in enumerate(whole, 1):
             try:
                 found = json.loads(line)
                 if number > 1:
-                    done.add((str(found["path"]), int(found["size"]), int(found["changed"])))
+                    done.add(str(found["file"]))
                     continue
                 about = {str(key): str(value) for key, value in found.items()}
                 if about["keytrail"] != self._about["keytrail"]:
@@ -63,14 +62,11 @@ class Journal:
         """Return the files that are not done with, and remember how they are now."""
         found = []
         for file in files:
-            try:
-                status = file.stat()
-                stamp = (os.path.abspath(file), status.st_size, status.st_mtime_ns)
-            except OSError:
+            name = fingerprint(file)
+            if name is None:
                 found.append(file)  # standard input, or one that is gone: whoever reads it will say so
-                continue
-            if stamp not in self._done:
-                self._stamps[str(file)] = stamp
+            elif name not in self._done:
+                self._prints[str(file)] = name
                 found.append(file)
         return found
 
@@ -101,7 +97,7 @@ class Journal:
 
     def done(self, file: str) -> None:
         """Note that all of a file has been done with."""
-        stamp = self._stamps.get(file)
-        if stamp is not None and self._file is not None:
-            self._file.write(json.dumps(dict(zip(("path", "size", "changed"), stamp, strict=True))) + "\n")
+        name = self._prints.get(file)
+        if name is not None and self._file is not None:
+            self._file.write(json.dumps({"path": file, "file": name}) + "\n")
             self._file.flush()

@@ -1,4 +1,4 @@
-"""How far a hunt has come, on a terminal: bytes of the files that are read, records a second, hits, time left."""
+"""How far a long piece of work has come, on a terminal: bytes that are read, records a second, results, time left."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Work(Protocol):
 
 
 class Course:
-    """A reader as work: what it has read is known by the file that it is in."""
+    """A reader as work: what it has read is known by the file that it is in, and how much of that it has taken."""
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
@@ -47,9 +47,9 @@ class Course:
 
     @property
     def done(self) -> int:
-        """How many bytes the files have that were read to their end."""
-        begun = self._reader.files + self._reader.digests
-        return self._ends[min(max(begun - 1, 0), len(self._ends) - 1)]
+        """How many bytes of the files have been read; of those that are searched as a whole, when that is done."""
+        begun = min(self._reader.files + self._reader.digests, len(self._ends) - 1)
+        return min(self._ends[max(begun - 1, 0)] + self._reader.inside, self._ends[begun])
 
     @property
     def records(self) -> int:
@@ -68,30 +68,30 @@ def size_of(path: Path) -> int:
 class _Watch(Progress):
     """Looks at the work whenever it is drawn."""
 
-    def __init__(self, work: Work, hits: Callable[[], int], *columns: Any, console: Console) -> None:
-        self._work, self._hits = work, hits
+    def __init__(self, work: Work, said: Callable[[], str], *columns: Any, console: Console) -> None:
+        self._work, self._said = work, said
         super().__init__(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=True)
-        self.add_task("hunt", total=work.total or None, rate="", hits=0)
+        self.add_task("work", total=work.total or None, rate="", said="")
 
     def get_renderables(self) -> Iterable[RenderableType]:
         for task in self.tasks:
             rate = f"{self._work.records / task.elapsed:,.0f} records/s" if task.elapsed else ""
             total = self._work.total or None
-            self.update(task.id, completed=self._work.done, total=total, rate=rate, hits=self._hits())
+            self.update(task.id, completed=self._work.done, total=total, rate=rate, said=self._said())
         yield from super().get_renderables()
 
 
-def watched(work: Work, hits: Callable[[], int], console: Console | None = None) -> AbstractContextManager[object]:
+def watched(work: Work, said: Callable[[], str], console: Console | None = None) -> AbstractContextManager[object]:
     """Show how far ``work`` has come, while in the context, on standard error; nothing where that is no terminal.
 
-    Parameters: ``hits`` tells how many hits there were; ``console`` is drawn on instead.
+    Parameters: ``said`` tells in words what has come of it so far; ``console`` is drawn on instead.
     """
     out = console or Console(stderr=True)
     if not out.is_terminal:
         return nullcontext()
     sized = [BarColumn(bar_width=24), DownloadColumn(binary_units=True), TimeRemainingColumn()] if work.total else []
-    text = TextColumn("{task.fields[rate]}, {task.fields[hits]:,} hits")
-    return _Watch(work, hits, SpinnerColumn(), *sized, text, TimeElapsedColumn(), console=out)
+    text = TextColumn("{task.fields[rate]}, {task.fields[said]}")
+    return _Watch(work, said, SpinnerColumn(), *sized, text, TimeElapsedColumn(), console=out)
 
 
 def to_a_terminal(*, streaming: bool) -> bool:

@@ -180,6 +180,7 @@ class Reader(Tally):
         self._stdin = stdin
         self._skip: Skip | None = None
         self._number = 0
+        self._source: Unpacked | None = None
         self.passed_over = self.found.passed_over
         self.restart()
 
@@ -188,9 +189,15 @@ class Reader(Tally):
         """The files, in the order in which they are read; ``files + digests`` of them have been opened."""
         return self.found.files
 
+    @property
+    def inside(self) -> int:
+        """How many bytes of the file that is being read, or was read last, were taken out of it."""
+        return 0 if self._source is None else self._source.taken
+
     def restart(self) -> None:
         """Count from the start."""
         super().__init__()
+        self._source = None
         for error in self.found.bad:
             self.report(error)
 
@@ -207,9 +214,11 @@ class Reader(Tally):
         """
         self.files += 1
         self._skip = skip
+        self._source = None
         try:
             with self._open(path) as stream:
-                yield from self._file(Unpacked(stream, str(path), self.limit))
+                self._source = Unpacked(stream, str(path), self.limit)
+                yield from self._file(self._source)
         except OSError as error:
             self.report(RecordError(f"cannot be read: {error.strerror}", path=path))
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import os
 import re
+import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from operator import attrgetter
@@ -196,6 +197,8 @@ def _content(path: Path, limit: int) -> tuple[bytes, Stored]:
     """What is in a file, unpacked, and which file that is."""
     largest = min(limit, LARGEST)
     name = str(path)
+    if not stat.S_ISREG(os.stat(path).st_mode):  # what is read of a pipe is gone for the careful reader
+        raise NotPlain
     with path.open("rb", buffering=0) as stream:
         head = stream.read(_HEAD)
         packed = head.startswith(GZIP_MAGIC)

@@ -14,13 +14,15 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
+from keytrail import scan
 from keytrail.correlation_hunt import CorrelationHit, Span
 from keytrail.errors import UsageError
+from keytrail.files import fingerprint
 from keytrail.hunt import AnyHit, Hunt, Window
 from keytrail.pack import Rule
 from keytrail.progress import Course, size_of
 from keytrail.records import MAX_KEPT, STDIN, Reader, find_files
-from keytrail.state import MINUTE, Read, State, day_of, fingerprint
+from keytrail.state import MINUTE, Read, State, day_of
 from keytrail.summary import Summary
 from keytrail.times import DAY, milliseconds
 
@@ -65,6 +67,9 @@ class SinceLast:
             hint = "name the files, or leave out --since last"
             raise UsageError("what is new in standard input cannot be told", hint=hint)
         self._found = find_files(self.paths)
+        for path in self._found.files:
+            if not path.is_file():  # in folders they are passed over
+                raise UsageError("what is new in a pipe or a device cannot be told", path=path, hint="name the files")
         self._prints = {path: fingerprint(path) for path in self._found.files}
         self.new = [path for path in self._found.files if self._prints[path] not in self.state.files]
         self._bad = list(self._found.bad)
@@ -107,18 +112,17 @@ class SinceLast:
         )
 
     def _scan(self, path: Path, day: int) -> Read | None:
-        """Read a new file for its event times; None where it could not be opened, and is to be tried again."""
+        """Look into a new file for its event times; None where it could not be opened, and is to be tried again."""
         reader, span = Reader([str(path)]), Span()
-        for record in reader:
-            moment = milliseconds(record.record.get("eventTime"))
-            span.take(moment)
-            self._span.take(moment)
-            self.records += 1
-        self._done += size_of(path)
+        self._course = Course(reader)
+        for time in _times(reader, path):
+            span.take(milliseconds(time))
+        self._done, self._course = self._done + size_of(path), Course(Reader(()))
+        self._span.take(span.first)
+        self._span.take(span.last)
+        self.records += reader.records
         self.searched += reader.records
         self._files += reader.files
-        self._bad_count += reader.bad_count
-        self._bad += reader.bad[: max(0, MAX_KEPT - len(self._bad))]
         if not _opens(path):
             return None
         first, last = (None if moment is None else moment // MINUTE for moment in (span.first, span.last))
@@ -169,6 +173,10 @@ class SinceLast:
                 self._counts[hit.rule.id] += 1
                 yield hit
         self._done, self._course = self._done + self._course.total, Course(Reader(()))
+        # What is bad in files that were read before was told then.
+        news = [error for error in reader.bad if error.path in fresh]
+        self._bad_count += reader.bad_count - (len(reader.bad) - len(news))
+        self._bad += news[: max(0, MAX_KEPT - len(self._bad))]
         self._ready(hunt)
 
     def _window(self, stretch: Stretch) -> Window:
@@ -198,6 +206,31 @@ class SinceLast:
         known = [] if state.newest is None else [state.newest]
         state.newest = max([*known, *(end for end in ends if end <= self.now + DAY)], default=None)
         state.prune(day)
+
+
+_TIMES = scan.Shape(timed=True)
+
+
+def _times(reader: Reader, path: Path) -> Iterator[object]:
+    """The event times of a file, each at least once; its records are counted, but read no further than need be."""
+    try:
+        outlines = scan.scan(path, reader.limit, _TIMES).outlines
+    except (scan.NotPlain, OSError):
+        found: set[object] = set()
+
+        def seen(text: bytes) -> bool:
+            one = scan.line(text)
+            if one is not None:
+                found.add(one.eventTime)
+            return one is not None
+
+        for record in reader.read(path, seen):
+            yield record.record.get("eventTime")
+    else:
+        reader.files += 1
+        reader.records += len(outlines)
+        found = set(map(scan.time_of, outlines))
+    yield from found
 
 
 def _opens(path: Path) -> bool:

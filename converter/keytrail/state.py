@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -59,7 +58,7 @@ class Told:
 class State:
     """What was read and told. ``paths`` are those that were hunted in, absolute; ``newest`` is the latest event time.
 
-    ``files`` are by their fingerprints: see :func:`fingerprint`.
+    ``files`` are by their fingerprints: see :func:`keytrail.files.fingerprint`.
     """
 
     paths: tuple[str, ...]
@@ -155,16 +154,6 @@ def _checked(value: Any, kind: type) -> Any:
 
 def _maybe(value: Any) -> int | None:
     return None if value is None else int(_checked(value, int))
-
-
-def fingerprint(path: Path) -> str | None:
-    """Return what tells a file from itself once it has changed: of its path, size and time; None where it is gone."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    name = os.fsencode(os.path.abspath(path))
-    return hashlib.sha256(b"%d %d %s" % (status.st_size, status.st_mtime_ns, name)).hexdigest()[:32]
 
 
 @contextmanager

@@ -21,7 +21,8 @@ class Unpacked:
     Parameters: ``stream`` is the open file; ``path`` names it in errors; ``limit`` is how many bytes a single
     line may have, and from how many unpacked bytes on a gzip file is suspected to be a bomb.
     Nothing is raised for bad bytes: they end the stream, and ``problem`` then says why. So a reader can use
-    what came before. It is set before the last, perhaps incomplete, line is given.
+    what came before. It is set before the last, perhaps incomplete, line is given. ``taken`` is how many bytes of
+    the file were read.
     """
 
     def __init__(self, stream: io.BufferedIOBase, path: str, limit: int) -> None:
@@ -29,7 +30,7 @@ class Unpacked:
         self.limit = limit
         self.problem: RecordError | None = None
         self._stream = stream
-        self._taken = 0
+        self.taken = 0
         self._given = 0
 
     def lines(self) -> Iterator[bytes]:
@@ -94,9 +95,9 @@ class Unpacked:
                 self._stop(f"cut off: the gzip data ends after {self._given:,} bytes", "fetch the file again")
                 return None
             self._given += len(out)
-            if self._given > self.limit and self._given > BOMB_RATIO * self._taken:
+            if self._given > self.limit and self._given > BOMB_RATIO * self.taken:
                 self._stop(
-                    f"a gzip bomb: {self._taken:,} bytes unpack to more than {self._given - len(out):,}",
+                    f"a gzip bomb: {self.taken:,} bytes unpack to more than {self._given - len(out):,}",
                     "if you trust it, unpack it with gunzip and give the unpacked file",
                 )
                 return None
@@ -108,7 +109,7 @@ class Unpacked:
     def _read(self, size: int = -1) -> bytes:
         """Some bytes as soon as there are any, so that a pipe that stays open is followed; b"" at the end."""
         data = self._stream.read(size) if size > 0 else self._stream.read1(CHUNK)
-        self._taken += len(data)
+        self.taken += len(data)
         return data
 
     def stop_too_long(self) -> None:

@@ -209,7 +209,7 @@ def _tell(run: Run, output: Output, findings: Findings | None, *, progress: bool
     count = 0
     with ExitStack() as stack:
         if progress and to_a_terminal(streaming=output.streaming):
-            stack.enter_context(watched(run.work, lambda: count))
+            stack.enter_context(watched(run.work, lambda: f"{count:,} hits"))
         try:
             for hit in run.hits:
                 count += 1

@@ -24,6 +24,7 @@ from keytrail.errors import UsageError
 from keytrail.files import kept_aside
 from keytrail.journal import Journal
 from keytrail.load import Loaded, create_index, load
+from keytrail.progress import Course, watched
 from keytrail.records import Reader, find_files
 from keytrail.schemas import SCHEMAS, get_schema
 
@@ -87,7 +88,15 @@ def command(
         reader = Reader(list(map(str, left)))
         if create_index(cluster, index, schema):
             click.echo(f"created the index {index}", err=True)
-        loaded = load(cluster, index, schema, reader if left else (), aside=keep, done=noted.done if noted else _pass)
+        loaded = Loaded()
+        stack.enter_context(watched(Course(reader), lambda: f"{loaded.taken:,} new, {loaded.there:,} there already"))
+
+        def tell(now: Loaded) -> None:
+            nonlocal loaded
+            loaded = now
+
+        done = noted.done if noted else _pass
+        loaded = load(cluster, index, schema, reader if left else (), aside=keep, done=done, progress=tell)
     skipped = len(found.files) - len(left)
     bad = [*found.bad, *(reader.bad if left else ())]
     bad_count = len(found.bad) + (reader.bad_count if left else 0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from datetime import date, timedelta
 from pathlib import Path
@@ -28,6 +27,7 @@ from keytrail.data import packaged
 from keytrail.errors import CaseError, RuleError, UsageError
 from keytrail.filters import today
 from keytrail.pack import Pack, Rule, needs_profile, refusal
+from keytrail.progress import Course, watched
 from keytrail.records import Reader
 from keytrail.site import load_site
 from keytrail.tuning.labels import Labels, load_labels
@@ -107,7 +107,14 @@ def command(
     reader = Reader(paths)
     given = load_labels(labels) if labels is not None else Labels()
     listed = _cases(one, cases, events)
-    found = tune(look(one, reader, given, _progress), listed, narrowing.profile, whole.rules)
+    hits = 0
+
+    def tell(records: int, now: int) -> None:
+        nonlocal hits
+        hits = now
+
+    with watched(Course(reader), lambda: f"{hits:,} hits"):
+        found = tune(look(one, reader, given, tell), listed, narrowing.profile, whole.rules)
     written = []
     if decision is not None and output is not None and found.accepted:
         written = write_filters(output, found, take, decision)
@@ -169,12 +176,6 @@ def _cases(rule: Rule, folder: Path | None, events: Path | None) -> list[Case] |
     if not mine:
         raise CaseError(f"no cases of {rule.stem} in this folder", path=folder, hint=f"they are in {rule.stem}.yml")
     return mine
-
-
-def _progress(records: int, hits: int) -> None:
-    """Say how far it is, on a terminal, in a line that the next one takes the place of."""
-    if sys.stderr.isatty():
-        click.echo(f"{records:,} records, {hits:,} hits\r", nl=False, err=True)
 
 
 def _print(found: Tuning, style: str, written: Sequence[str]) -> None:
