@@ -78,9 +78,9 @@ def test_convert_prints_the_query_and_the_verdict_apart() -> None:
 
 
 def test_a_refused_rule_is_named_with_its_field_and_makes_the_exit_code_1() -> None:
-    result = keytrail("convert", "key_policy_without_cloudtrail", "--schema", "ecs")
+    result = keytrail("convert", "management_events_off", "--schema", "ecs")
     assert result.exit_code == 1
-    assert "requestParameters.policy" in result.stderr
+    assert "requestParameters.eventSelectors.readWriteType" in result.stderr
     assert not result.stdout
 
 

@@ -303,6 +303,15 @@ def test_a_filter_for_none_of_the_rules_is_mentioned() -> None:
     assert "for none of these rules" in result.stderr
 
 
+def test_a_filter_that_leaves_nothing_of_a_rule_is_mentioned(tmp_path: Path) -> None:
+    whole = written(tmp_path, document(selection={"eventName|exists": True}))
+    for command in (("convert", "trail_key_disabled"), ("hunt", FIXTURES / "sample")):
+        said = keytrail(*command, "--filter", whole).stderr
+        assert "nothing may be left of trail_key_disabled" in said
+        assert whole.stem in said
+    assert "nothing may be left" not in keytrail("convert", "--filter", "aws_config_recorder").stderr
+
+
 def test_a_bad_filter_is_named_and_not_applied(tmp_path: Path) -> None:
     path = written(tmp_path, document(condition="selection"))
     result = keytrail("convert", "trail_key_disabled", "--schema", "keytrail", "--filter", path)

@@ -175,3 +175,31 @@ def test_it_says_that_kibana_asks_to_wait(kibana: Kibana) -> None:
     assert done.exit_code == 0, done.output
     assert "Kibana is throttling (Retry-After: 0.1 seconds); trying again in 0.1 seconds" in done.stderr
     assert "1 done, 0 not done" in done.stdout
+
+
+def test_where_rules_search_and_how_often_they_run_can_be_said(kibana: Kibana) -> None:
+    names = ("trail_key_disabled", "bulk_log_decrypt", "key_opened_then_log_read")
+    runs = ("--index-pattern", "ours-*", "--every", "10", "--lateness", "60")
+    assert keytrail(kibana, "apply", *names, *runs, "--yes").exit_code == 0
+    rules = {str(rule["type"]): rule for rule in kibana.rules.values()}
+    assert rules["query"]["index"] == rules["threshold"]["index"] == ["ours-*"]
+    assert "FROM ours-*" in rules["esql"]["query"]
+    assert {rule["interval"] for rule in kibana.rules.values()} == {"10m"}
+    assert rules["query"]["from"] == "now-70m"
+    assert keytrail(kibana, "apply", *names, *runs, "--data-view", "ours", "--yes").exit_code == 0
+    rules = {str(rule["type"]): rule for rule in kibana.rules.values()}
+    assert rules["query"]["data_view_id"] == rules["threshold"]["data_view_id"] == "ours"
+    assert "index" not in rules["query"]
+
+
+@pytest.mark.parametrize("pattern", ["a b", "Ours-*", "a,b", ""])
+def test_a_pattern_that_is_none_is_named(pattern: str) -> None:
+    done = CliRunner().invoke(main, ["convert", "--target", "kibana", "--index-pattern", pattern])
+    assert done.exit_code == 2
+    assert "names no indices" in done.stderr
+
+
+def test_options_for_kibana_are_refused_for_other_targets() -> None:
+    done = CliRunner().invoke(main, ["convert", "trail_key_disabled", "--every", "10"])
+    assert done.exit_code == 2
+    assert "--every is for --target kibana" in done.stderr

@@ -123,7 +123,7 @@ def _pills(rule: Rule) -> Iterator[dict[str, Any]]:
 def test_a_rule_carries_what_an_analyst_needs() -> None:
     body = made("trail_key_disabled")
     assert body["rule_id"] == RULES["trail_key_disabled"].id
-    assert (body["severity"], body["risk_score"]) == ("high", 73)
+    assert (body["severity"], body["risk_score"]) == ("medium", 47)
     assert "1. Find the trails" in body["note"]
     assert "management events" in body["setup"]
     assert "errorCode is never" in body["setup"]

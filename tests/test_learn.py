@@ -66,11 +66,17 @@ def test_a_quiet_time_gives_the_trail_its_key_and_its_readers(days: list[dict[st
     assert [key["arn"] for key in trail["keys"]] == [sample.KEY]
     assert trail["seen"]["events"] == len(sealed) > 1000
     assert trail["seen"]["first"].startswith("2026-10-01T00:00")
-    assert [reader.get("role") or reader.get("user") for reader in found.readers] == [
-        "arn:aws:iam::111122223333:role/LogReader",
-        "arn:aws:iam::111122223333:user/cloudtrail-admin",
-    ]
-    assert {entry["what"] for entry in found.untrusted} == {"administrator"}
+    [reader] = found.readers
+    assert reader["role"] == "arn:aws:iam::111122223333:role/LogReader"
+    reads = sum(event["eventName"] == "Decrypt" for event in days)
+    assert reader["reason"] == f"made {reader['seen']['events']} of {reads} reads, on 8 of 8 days, by the logs"
+    assert {entry["what"] for entry in found.untrusted} == {"administrator", "reader"}
+
+
+def test_who_reads_little_is_listed_apart_however_regular_he_is(quiet: Any) -> None:
+    [analyst] = [entry for entry in quiet.untrusted if entry["what"] == "reader"]
+    assert analyst["user"] == "arn:aws:iam::111122223333:user/cloudtrail-admin"
+    assert "on 6 of 8 days: so few" in analyst["why"]
 
 
 def trail_of(event: dict[str, Any]) -> object:
@@ -115,10 +121,31 @@ def test_a_reader_seen_once_or_in_one_night_is_not_trusted(days: list[dict[str, 
     ]
     found = learned([*days, *once, *night, *[{**record, "eventID": f"r{n}"} for n, record in enumerate(root)]])
     why = {str(entry.get("role") or entry.get("principal")): entry["why"] for entry in found.untrusted}
-    assert why["arn:aws:iam::111122223333:role/Once"] == "seen once"
-    assert "1 day only" in why["arn:aws:iam::111122223333:role/Night"]
+    assert "seen once" in why["arn:aws:iam::111122223333:role/Once"]
+    assert "on 1 of 8 days: whoever breaks in" in why["arn:aws:iam::111122223333:role/Night"]
     assert "neither a role nor a user" in why["Root 111122223333"]
-    assert len(found.readers) == 2
+    assert len(found.readers) == 1
+
+
+def reads_by(name: str, reads: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    who = sample.role(name, "x") | {"invokedBy": "AWS Internal"}
+    return [changed(planted(read, who), eventID=f"{name} {number}") for number, read in enumerate(reads)]
+
+
+def test_three_days_of_patience_are_not_enough_to_be_trusted(days: list[dict[str, Any]]) -> None:
+    late = [event for event in days if event["eventName"] == "Decrypt" and event["eventTime"] >= "2026-10-06"]
+    found = learned([*days, *reads_by("Patient", late)])
+    assert [reader["role"] for reader in found.readers] == ["arn:aws:iam::111122223333:role/LogReader"]
+    [patient] = [entry for entry in found.untrusted if "Patient" in str(entry.get("role"))]
+    assert patient["seen"]["events"] == len(late) > 800
+    assert "on 3 of 8 days" in patient["why"]
+
+
+def test_the_noise_of_one_night_takes_nobody_elses_trust_away(days: list[dict[str, Any]]) -> None:
+    few = [event for number, event in enumerate(days) if event["eventName"] != "Decrypt" or number % 16 == 0]
+    night = [event for event in few if event["eventName"] == "Decrypt"][:10] * 400
+    found = learned([*few, *reads_by("Noise", night)])
+    assert [reader["role"] for reader in found.readers] == ["arn:aws:iam::111122223333:role/LogReader"]
 
 
 def delivered(number: int, key: str, trail: str = sample.TRAIL) -> dict[str, Any]:
@@ -167,7 +194,7 @@ def test_the_documented_forms_of_2015_are_learned() -> None:
     trail = next(iter(found.trails.values()))
     assert trail["bucket"] == "example-bucket-for-CT-logs"
     assert trail["seen"]["events"] == 2
-    assert [entry["why"] for entry in found.untrusted] == ["seen once"]
+    assert [entry["why"] for entry in found.untrusted] == ["made 1 of 1 reads, in 1 of 1 hours: seen once"]
 
 
 def test_a_flood_of_planted_things_hides_nothing_of_another_kind(days: list[dict[str, Any]]) -> None:

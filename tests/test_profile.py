@@ -25,6 +25,7 @@ from keytrail.pack import load_rules, needs_profile
 from keytrail.profile import SCHEMA, load_profile, problems
 from keytrail.schemas import get_schema
 from keytrail.site_filters import apply_profile, site_filters
+from keytrail.yamlcheck import plain_yaml
 
 FIXTURES = packaged("fixtures")
 RULES = [rule for rule in load_rules([packaged("rules")]).rules if "detection" in rule.document]
@@ -48,9 +49,9 @@ def keytrail(*arguments: object) -> Result:
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
-def written(folder: Path, content: object, name: str = "site.yml") -> Path:
+def written(folder: Path, content: str | dict[str, Any], name: str = "site.yml") -> Path:
     path = folder / name
-    path.write_text(content if isinstance(content, str) else yaml.safe_dump(content, sort_keys=False))
+    path.write_text(content if isinstance(content, str) else plain_yaml(content))
     return path
 
 
@@ -70,6 +71,7 @@ def test_the_schema_is_a_json_schema_of_known_words() -> None:
         "additionalProperties",
         "items",
         "minItems",
+        "enum",
         "pattern",
         "format",
         "oneOf",
@@ -112,8 +114,23 @@ def test_what_is_wrong_is_told_with_file_and_line(tmp_path: Path, text: str, lin
     [
         ({"readers": [{"role": "arn:aws:iam::111122223333:role/*"}]}, "cannot be"),
         ({"readers": [{"role": "LogReader"}]}, "cannot be"),
+        ({"readers": [{"role": "arn:aws:iam::111122223333:role/LogReader"}]}, "needs reason"),
+        ({"administrators": [{"role": "arn:aws:iam::111122223333:role/Admin"}]}, "needs reason"),
         (
-            {"readers": [{"role": "arn:aws:iam::111122223333:role/a", "user": "arn:aws:iam::111122223333:user/a"}]},
+            {"trails": [*MINIMAL["trails"], {**MINIMAL["trails"][0], "bucket": "other-bucket"}]},
+            "bucket or prefix in line",
+        ),
+        ({"trails": [{**MINIMAL["trails"][0], "earlier": True}]}, "all trails are earlier"),
+        (
+            {
+                "readers": [
+                    {
+                        "role": "arn:aws:iam::111122223333:role/a",
+                        "user": "arn:aws:iam::111122223333:user/a",
+                        "reason": "x",
+                    }
+                ]
+            },
             "only one",
         ),
         ({"readers": [{"reason": "none"}]}, "only one"),
@@ -209,6 +226,12 @@ def test_every_rule_that_says_so_is_narrowed_and_no_other() -> None:
         assert bool(SITED[stem].filters) is bool(said.get("scope") or said.get("allow")), stem
 
 
+def test_a_rule_that_is_about_any_key_without_a_profile_is_of_a_higher_level_with_one() -> None:
+    raised = {rule.stem: rule.document["keytrail"].get("level_at_site", rule.level) for rule in RULES}
+    assert raised["trail_key_disabled"] == "high"
+    assert {stem: rule.level for stem, rule in SITED.items()} == raised
+
+
 def test_rules_that_need_a_profile_say_so_without_one_and_work_with_one() -> None:
     waiting = sorted(rule.stem for rule in RULES if needs_profile(rule))
     assert {"context_bucket_and_key_disagree", "log_read_by_unlisted_reader"} <= set(waiting)
@@ -256,6 +279,33 @@ def test_what_a_reader_does_besides_reading_still_counts() -> None:
     assert reference.matches(opened.references["key_access_changed"].document, changed_policy)
 
 
+def test_an_earlier_bucket_is_still_the_trails_to_read_and_not_to_change_to(tmp_path: Path) -> None:
+    before = {**MINIMAL["trails"][0], "bucket": "former-bucket", "earlier": True}
+    path = written(tmp_path, {**MINIMAL, "trails": [*MINIMAL["trails"], before]})
+    rules = [PLAIN["context_bucket_and_key_disagree"], PLAIN["trail_bucket_changed"]]
+    disagree, moved = apply_profile(rules, load_profile(path))
+    read = json.loads((FIXTURES / "events" / "modern_read_log_file.json").read_text())
+    context = read["requestParameters"]["encryptionContext"]
+    context["aws:s3:arn"] = context["aws:s3:arn"].replace("example-trail-bucket", "former-bucket")
+    assert not reference.matches(disagree.document, read)
+    back = json.loads((FIXTURES / "events" / "update_trail_bucket.json").read_text())
+    back["requestParameters"]["s3BucketName"] = back["responseElements"]["s3BucketName"] = "former-bucket"
+    assert reference.matches(moved.document, back)
+
+
+@pytest.mark.parametrize("most", [3, 300])
+def test_no_account_of_the_site_covers_for_a_foreign_one_in_a_policy(tmp_path: Path, most: int) -> None:
+    accounts = [f"{111122223333 + 2_700_000_003 * number:012d}" for number in range(most)]
+    path = written(tmp_path, {**MINIMAL, "accounts": [{"id": account} for account in accounts]})
+    rule = apply_profile([PLAIN["key_policy_names_foreign_account"]], load_profile(path))[0]
+    assert convert(rule, get_schema("keytrail")).query is not None
+    event = json.loads((FIXTURES / "events" / "put_key_policy.json").read_text())
+    for foreign in (None, "666666666666", f"{int(accounts[-1]) + 1:012d}"):
+        named = [*accounts, foreign] if foreign else accounts
+        event["requestParameters"]["policy"] = json.dumps({"AWS": [f"arn:aws:iam::{one}:root" for one in named]})
+        assert reference.matches(rule.document, event) is (foreign is not None), foreign
+
+
 # -- as filters ---------------------------------------------------------------------------------------------------
 
 
@@ -288,7 +338,12 @@ def test_the_filters_that_were_written_are_sound(tmp_path: Path) -> None:
 
 
 def test_what_has_expired_is_not_written_and_named(tmp_path: Path) -> None:
-    reader = {"role": "arn:aws:iam::111122223333:role/LogReader", "expires": "2026-01-31", "owner": "alice"}
+    reader = {
+        "role": "arn:aws:iam::111122223333:role/LogReader",
+        "expires": "2026-01-31",
+        "owner": "alice",
+        "reason": "x",
+    }
     path = written(tmp_path, {**MINIMAL, "readers": [reader]})
     result = keytrail("profile", path, "--as-filters", tmp_path / "filters")
     assert result.exit_code == 1

@@ -27,9 +27,11 @@ def test_nothing_severe_fires_when_nothing_happens() -> None:
     assert found["digest_file_sealed"] == len(ORDINARY) * 2 * 24
 
 
-def test_without_a_profile_the_key_of_an_application_counts_as_a_trails() -> None:
-    wanted = ("key_policy_without_cloudtrail", "trail_key_disabled", "trail_key_deletion_scheduled")
-    assert severe(alerts(RULES, RETIRING)) == dict.fromkeys(wanted, 1)
+def test_without_a_profile_the_key_of_an_application_counts_as_a_trails_and_is_no_severe_alert() -> None:
+    found = alerts(RULES, RETIRING)
+    assert severe(found) == {}
+    for stem in ("key_policy_without_cloudtrail", "trail_key_disabled", "trail_key_deletion_scheduled"):
+        assert (found[stem], LEVELS[stem]) == (1, "medium")
 
 
 def test_with_a_profile_nothing_but_descriptions_is_left() -> None:

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from keytrail.cli import main
 from keytrail.data import packaged
 from keytrail.errors import ProfileError
-from keytrail.levels import expired_levels, levelled, moved_levels, wrong_levels
+from keytrail.levels import expired_levels, levelled, moved_levels, raised, wrong_levels
 from keytrail.pack import load_rules
 from keytrail.site import load_site
 
@@ -42,7 +42,7 @@ keytrail: {owner: soc, reason: it does so for every key, expires: 2999-01-01}
 LEVELS = """\
 levels:
   - rule: trail_key_disabled
-    level: medium
+    level: low
     instead_of: high
     owner: on call
     reason: keys are disabled by tickets alone
@@ -158,9 +158,10 @@ def test_a_level_of_the_site_holds_until_its_last_day(site: Path) -> None:
     profile = load_site(site).profile
     assert profile is not None
     rules = load_rules([packaged("rules") / "key" / "trail_key_disabled.yml"]).rules
+    rules = [raised(rule, profile) for rule in rules]
     (there,) = levelled(rules, profile, date(2998, 12, 31))
-    assert (there.level, rules[0].level) == ("medium", "high")
-    said = "medium instead of high, by on call until 2998-12-31: keys are disabled by tickets alone"
+    assert (there.level, rules[0].level) == ("low", "high")
+    said = "low instead of high, by on call until 2998-12-31: keys are disabled by tickets alone"
     assert str(there.levelled) == said
     assert levelled(rules, profile, date(2999, 1, 1)) == rules
     (error,) = expired_levels(profile, date(2999, 1, 1))
@@ -173,14 +174,14 @@ def test_an_expired_level_fails_the_test(site: Path) -> None:
     (site / "site.yml").write_text(text.replace("2998-12-31", "2020-01-01"), "utf-8")
     found = keytrail("test", "trail_key_disabled", "--site", site, "--schema", "keytrail")
     assert found.exit_code == 1
-    assert "the level medium of trail_key_disabled expired on 2020-01-01" in found.stderr
+    assert "the level low of trail_key_disabled expired on 2020-01-01" in found.stderr
 
 
 @pytest.mark.parametrize(
     ("change", "told"),
     [
         (("rule: trail_key_disabled", "rule: no_such_rule"), "there is no rule 'no_such_rule' to give a level"),
-        (("level: medium", "level: middling"), "cannot be 'middling'"),
+        (("level: low", "level: middling"), "cannot be 'middling'"),
         (("    instead_of: high\n", ""), "needs instead_of"),
         (("    reason: keys are disabled by tickets alone\n", ""), "needs reason"),
     ],
@@ -220,7 +221,8 @@ def newer(tmp_path: Path) -> Path:
     changed.write_text(text.replace("level: high", "level: critical"), "utf-8")
     levelled_one = folder / "key" / "trail_key_disabled.yml"
     text = levelled_one.read_text("utf-8")
-    text = text.replace("level: high", "level: critical").replace("DisableKey\n", "[DisableKey, DisableKeys]\n")
+    text = text.replace("level_at_site: high", "level_at_site: critical")
+    text = text.replace("DisableKey\n", "[DisableKey, DisableKeys]\n")
     levelled_one.write_text(text, "utf-8")
     (folder / "key" / "key_store_cut.yml").unlink()
     return folder
@@ -241,11 +243,11 @@ def test_a_new_version_changes_neither_own_rules_nor_levels_and_says_what_it_cha
     _, _, disabled = text.partition("~ update   rule CloudTrail Key Disabled\n")
     sentence = "it asks whether eventName is DisableKey or DisableKeys, where it asked whether eventName is DisableKey"
     assert disabled.lstrip().startswith(sentence)
-    assert "medium" not in disabled.partition("~ update")[0].replace("medium instead of", "")
-    assert "trail_key_disabled is critical in the pack, no longer high; the site's medium holds" in text
+    assert "severity" not in disabled.partition("~ update")[0]
+    assert "trail_key_disabled is critical in the pack, no longer high; the site's low holds" in text
     rules = {str(rule["name"]): rule for rule in kibana.rules.values()}
-    assert rules["CloudTrail Key Disabled"]["severity"] == "medium"
-    assert "The level is the site's: medium instead of high" in rules["CloudTrail Key Disabled"]["setup"]
+    assert rules["CloudTrail Key Disabled"]["severity"] == "low"
+    assert "The level is the site's: low instead of high" in rules["CloudTrail Key Disabled"]["setup"]
 
 
 def test_a_level_that_the_pack_has_moved_from_is_noted(site: Path, newer: Path) -> None:
@@ -258,14 +260,16 @@ def test_a_level_that_the_pack_has_moved_from_is_noted(site: Path, newer: Path) 
 
 def test_a_profile_of_levels_alone_needs_no_trails_and_narrows_nothing(tmp_path: Path) -> None:
     profile = tmp_path / "site.yml"
-    profile.write_text("site: example\nowner: soc\nexpires: 2999-01-01\n" + LEVELS, "utf-8")
+    profile.write_text("site: example\nowner: soc\nexpires: 2999-01-01\n" + LEVELS.replace("high", "medium"), "utf-8")
     changed = json.loads(keytrail("rules", "--site", tmp_path, "--json").stdout)
     before = json.loads(keytrail("rules", "--json").stdout)
     assert [(one["stem"], one["level"]) for one, was in zip(changed, before, strict=True) if one != was] == [
-        ("trail_key_disabled", "medium")
+        ("trail_key_disabled", "low")
     ]
     asked = ("convert", "--schema", "keytrail", "--format", "json")
-    assert keytrail(*asked, "trail_key_disabled", "--site", tmp_path).stdout == keytrail(*asked, "trail_key_disabled").stdout
+    at_site, anywhere = (keytrail(*asked, "trail_key_disabled", *at) for at in (("--site", tmp_path), ()))
+    assert at_site.stdout == anywhere.stdout
+    assert "no longer" not in at_site.output  # nor is the level that of rules about a site's keys
     assert "needs a profile" in keytrail(*asked, "site_log_objects_deleted", "--site", tmp_path).output
     tested = keytrail("test", "trail_key_disabled", "site_log_objects_deleted", "--site", tmp_path)
     assert tested.exit_code == 0, tested.output

@@ -88,6 +88,15 @@ def load_cases(folder: Path, events: Mapping[str, Mapping[str, Any]]) -> list[Ca
     return [case for path in _by_stem(folder, (".yml", ".yaml"), "case") for case in _file(path, events)]
 
 
+def load_matching(folder: Path, stem: str, events: Mapping[str, Mapping[str, Any]]) -> list[Case]:
+    """The cases in ``folder`` that one rule must match as it is, without a site; none where it has no case file.
+
+    Errors: CaseError as for ``load_cases``.
+    """
+    files = [path for path in _by_stem(folder, (".yml", ".yaml"), "case") if path.stem == stem]
+    return [case for path in files for case in _file(path, events) if case.match and case.site is None]
+
+
 def load_equivalents(folder: Path) -> dict[str, list[Equivalent]]:
     """What the case files in a folder declare of their rules' mutants, by the rule's stem.
 

@@ -1,8 +1,8 @@
 """A site profile learned from CloudTrail logs, and apart from it what an attacker could have planted in them.
 
 Trusted is what CloudTrail itself says: the trail, bucket and key of the data keys that it asks for. A reader is trusted
-when he opened such objects, through S3, again and again over some time. Everything else that looks like the site's own
-is listed as untrusted with the reason, for a person to judge, and not used.
+when he opened such objects, through S3, on half of the days at least, and a fair share of all. Everything else that
+looks like the site's own is listed as untrusted with the reason, for a person to judge, and not used.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from sys import intern
 from typing import Any
 
 from keytrail import reference
@@ -20,9 +21,10 @@ from keytrail.profile import SCHEMA
 
 Record = Mapping[str, Any]
 CONTEXT = "requestParameters.encryptionContext"
-# A reader counts when seen in so many different hours, or on so many days where the logs are of a week or more.
-PERIODS = 3
-WEEK = 7
+# A reader counts when seen in half of the hours, or on half of the days where the logs are of a week or more, and in so
+# many of them at least; and when he made one of so many of all reads at least.
+PERIODS, WEEK, SHARE = 3, 7, 20
+MOST_PERIODS = 400
 # What is remembered of untrusted things, and listed: an attacker can make up any number of them.
 MOST_KEPT, MOST_LISTED, LONGEST = 10_000, 50, 500
 _TIME = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d):\d\d:\d\dZ", re.ASCII)
@@ -38,7 +40,7 @@ _FORMS: Mapping[str, re.Pattern[str]] = {
 
 @dataclass
 class Seen:
-    """How many events, from when to when, and in how many hours and days (no more than matter)."""
+    """How many events, from when to when, and in which hours and days, up to ``MOST_PERIODS`` of each."""
 
     events: int = 0
     first: str = ""
@@ -56,8 +58,8 @@ class Seen:
         self.first = min(self.first or time, time)
         self.last = max(self.last, time)
         for periods, name in ((self.hours, found[1] + found[2]), (self.days, found[1])):
-            if len(periods) < WEEK:
-                periods.add(name)
+            if len(periods) < MOST_PERIODS:
+                periods.add(intern(name))
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as the profile has it."""

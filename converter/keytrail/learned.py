@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
-from keytrail.learn import MOST_LISTED, PERIODS, WEEK, Learner, Place, Seen, Who, account_of, aliases_of, fits
+from keytrail.learn import MOST_LISTED, PERIODS, SHARE, WEEK, Learner, Place, Seen, Who, account_of, aliases_of, fits
 from keytrail.yamlcheck import plain_yaml
 
 HEADER = """\
@@ -81,7 +81,10 @@ def _difference(place: Place, trusted: Place | None, total: int) -> str | None:
         return None
     other = [name for name in ("bucket", "prefix", "key") if getattr(place, name) != getattr(trusted, name)]
     which = " and ".join(other)
-    return f"another {which} than in the rest of the trail's {total} events: confirm the change, then add it"
+    rest = f"another {which} than in the rest of the trail's {total} events"
+    return f"{rest}: confirm the change, then add it" + (
+        "" if other == ["key"] else ", and say which is the earlier one"
+    )
 
 
 def _trail(place: Place, seen: Seen, learner: Learner) -> dict[str, Any]:
@@ -103,23 +106,30 @@ def _doubt(place: Place, own: set[str]) -> str | None:
 
 
 def _judge_readers(learner: Learner, own: set[str], found: Judged) -> None:
-    """A reader has opened what the site's trails have sealed, in several hours, or on several days of long logs."""
-    trusted: dict[Who, Seen] = {}
+    """A reader has opened what the site's trails have sealed, again and again, and a fair share of it."""
+    readers: dict[Who, Seen] = {}
     places = {(place.trail, place.bucket, place.key) for place in found.places}
     for (person, place), seen in _most(learner.read):
         if (place.trail, place.bucket, place.key) in places:
-            whole = trusted.setdefault(person, Seen())
-            _add(whole, seen)
+            _add(readers.setdefault(person, Seen()), seen)
         else:
             why = "read under a trail, bucket and key that CloudTrail does not use together"
             found.distrust("context", {"event": "Decrypt", **_by(person), **place.as_dict()}, seen, why)
-    long = len(learner.all.days) >= WEEK
-    for person, seen in sorted(trusted.items(), key=lambda one: -one[1].events):
-        doubt = _doubt_of(person, seen, own, long)
+    reads = sum(seen.events for seen in readers.values())
+    often = {person for person, seen in readers.items() if _periods(seen, learner.all)[1]}
+    # Who reads for one night alone must not make everybody else's share a small one.
+    usual = sum(readers[person].events for person in often)
+    for person, seen in sorted(readers.items(), key=lambda one: -one[1].events):
+        said = f"made {seen.events} of {reads} reads, {_periods(seen, learner.all)[0]}"
+        doubt = _doubt_of(person, seen, own)
+        if doubt is None and person not in often:
+            doubt = "whoever breaks in reads as well, for some days"
+        elif doubt is None and seen.events * SHARE < usual:
+            doubt = "so few that trusting him would serve an intruder more than him"
         if doubt is None:
-            found.readers.append({**person.as_dict(), "reason": "reads log files, by the logs", "seen": seen.as_dict()})
+            found.readers.append({**person.as_dict(), "reason": f"{said}, by the logs", "seen": seen.as_dict()})
         else:
-            found.distrust("reader", person.as_dict(), seen, doubt)
+            found.distrust("reader", person.as_dict(), seen, f"{said}: {doubt}")
 
 
 def _add(whole: Seen, seen: Seen) -> None:
@@ -130,17 +140,20 @@ def _add(whole: Seen, seen: Seen) -> None:
     whole.days |= seen.days
 
 
-def _doubt_of(person: Who, seen: Seen, own: set[str], long: bool) -> str | None:
+def _periods(seen: Seen, everything: Seen) -> tuple[str, bool]:
+    """In how many of the logs' hours or days somebody was seen, in words, and whether that is often."""
+    long = len(everything.days) >= WEEK
+    mine, whole = (seen.days, everything.days) if long else (seen.hours, everything.hours)
+    words = f"{'on' if long else 'in'} {len(mine)} of {len(whole)} {'days' if long else 'hours'}"
+    return words, len(mine) >= PERIODS and 2 * len(mine) >= len(whole)
+
+
+def _doubt_of(person: Who, seen: Seen, own: set[str]) -> str | None:
     if person.kind not in ("role", "user"):
         return "neither a role nor a user of the site"
     if account_of(person.value) not in own:
         return f"of account {account_of(person.value)}, of which there are no records here"
-    periods, word = (seen.days, "day") if long else (seen.hours, "hour")
-    if seen.events == 1:
-        return "seen once"
-    if len(periods) < PERIODS:
-        return f"seen in {len(periods)} {word}{'s' if len(periods) != 1 else ''} only: whoever breaks in reads as well"
-    return None
+    return "seen once" if seen.events == 1 else None
 
 
 def _judge_settings(learner: Learner, found: Judged) -> None:

@@ -46,12 +46,13 @@ class Key:
 
 @dataclass(frozen=True)
 class Trail:
-    """A trail, where its log files go and the keys that seal them."""
+    """A trail, where its log files go (or, ``earlier``, went before) and the keys that seal them."""
 
     arn: str
     bucket: str
     keys: tuple[Key, ...]
     prefix: str = ""
+    earlier: bool = False
 
     @property
     def name(self) -> str:
@@ -188,7 +189,7 @@ def _profile(path: Path, found: Document) -> Profile:
 
 def _trail(given: Mapping[str, Any]) -> Trail:
     keys = tuple(Key(key["arn"], tuple(key.get("aliases", ()))) for key in given["keys"])
-    return Trail(given["arn"], given["bucket"], keys, given.get("prefix", ""))
+    return Trail(given["arn"], given["bucket"], keys, given.get("prefix", ""), given.get("earlier", False))
 
 
 def _principals(term: str, found: Document, site: Exclusion) -> Iterator[Principal]:
@@ -205,12 +206,14 @@ def _levels(found: Document, site: Exclusion) -> Iterator[Level]:
 
 def _exclusion(entry: Mapping[str, Any], site: Exclusion) -> Exclusion:
     expires = date.fromisoformat(entry["expires"]) if "expires" in entry else site.expires
-    return Exclusion(entry.get("owner", site.owner), entry.get("reason", site.reason), expires)
+    return Exclusion(entry.get("owner", site.owner), entry["reason"], expires)
 
 
 def _check_trails(profile: Profile, value: Mapping[str, Any]) -> None:
     """Whom to trust with the logs says something once it is known whose logs, trails and keys they are."""
     trusted = [name for name in ("accounts", "readers", "administrators", "trusted_networks") if name in value]
+    if not profile.trails and not trusted and not profile.levels and not profile.turned_on:
+        raise ProfileError("the profile needs trails, levels or filters", path=profile.path, line=1)
     if trusted and not profile.trails:
         message = f"{trusted[0]} without trails narrow nothing"
         hint = "name the trails with their buckets and keys, or levels and filters alone"
@@ -240,10 +243,19 @@ EXAMPLES = ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24")
 
 
 def _check_twice(profile: Profile) -> None:
-    seen: dict[tuple[str, str, str], int] = {}
+    """A trail writes to one place; where it wrote before is said to be so."""
+    places: dict[tuple[str, str, str], int] = {}
+    now: dict[str, int] = {}
     for number, trail in enumerate(profile.trails):
         line = profile.line("trails", number)
-        first = seen.setdefault((trail.arn, trail.bucket, trail.prefix), line)
+        first = places.setdefault((trail.arn, trail.bucket, trail.prefix), line)
         if first != line:
             message = f"the trail {trail.arn} stands twice with the same bucket; the first is in line {first}"
             raise ProfileError(message, path=profile.path, line=line, hint="list all its keys in one entry")
+        first = line if trail.earlier else now.setdefault(trail.arn, line)
+        if first != line:
+            message = f"the trail {trail.arn} stands twice, with another bucket or prefix in line {first}"
+            hint = "it writes to one of them; say earlier: true of the one that it wrote to before"
+            raise ProfileError(message, path=profile.path, line=line, hint=hint)
+    if profile.trails and not now:
+        raise ProfileError("all trails are earlier ones", path=profile.path, line=profile.line("trails"))

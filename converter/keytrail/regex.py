@@ -19,6 +19,7 @@ from keytrail.resolved import Regex
 LONGEST = 1000  # Elasticsearch's index.max_regex_length
 MOST_REPEATS = 255
 DEEPEST = 50
+MOST_SHOWN = 60  # of an expression that is refused
 _ESCAPED = frozenset('.?+*|{}[]()"\\#@&<>~^$-')
 _CONTROLS = {"t": "\t", "n": "\n", "r": "\r", "f": "\f", "v": "\v", "a": "\a"}
 _SHORT = {"d": "0-9", "w": "0-9A-Z_a-z", "s": "\t\n\f\r "}
@@ -136,7 +137,8 @@ class _Parser:
         self.dotall = regex.dotall
 
     def refusal(self, what: str) -> Refused:
-        return Refused(f"regular expression {self.text!r}: {what}, at character {self.place + 1}")
+        shown = self.text if len(self.text) <= MOST_SHOWN else self.text[:MOST_SHOWN] + "\u2026"
+        return Refused(f"regular expression {shown!r}: {what}, at character {self.place + 1}")
 
     def alternatives(self, depth: int) -> tuple[tuple[_Item, ...], ...]:
         if depth > DEEPEST:

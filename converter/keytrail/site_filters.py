@@ -1,10 +1,10 @@
 """What a site profile becomes: Sigma filters, which narrow rules to the site's own (scope) and allow its own (lists).
 
 A rule says what it takes, in its attribute ``keytrail``: ``scope:``, one of ``key``, ``trail`` and ``bucket``; and
-``allow:``, some of ``readers``, ``reader_accounts``, ``administrators``, ``accounts``, ``own_trail``, ``own_key``,
-``own_bucket`` and ``paired``. Scope is conservative: an event is taken out only where it tells what it is about, in a
-form that its author did not choose where there is one, and that is none of the site's. What an event does not tell is
-kept.
+``allow:``, some of ``readers``, ``reader_accounts``, ``administrators``, ``accounts``, ``policy_accounts``,
+``own_trail``, ``own_key``, ``own_bucket`` and ``paired``. Scope is conservative: an event is taken out only where it
+tells what it is about, in a form that its author did not choose where there is one, and that is none of the site's.
+What an event does not tell is kept.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from uuid import UUID, uuid5
 
 from keytrail.data import packaged
 from keytrail.errors import ProfileError
-from keytrail.filters import Filter, load_filters, narrow, read_filter
+from keytrail.filters import Filter, load_filters, narrow, read_filter, today
+from keytrail.levels import raised
 from keytrail.pack import Rule, rewired
 from keytrail.profile import Exclusion, Principal, Profile, Trail
 from keytrail.yamlcheck import plain_yaml
@@ -33,12 +34,12 @@ def apply_profile(rules: Sequence[Rule], profile: Profile, variant: str = "") ->
 
     No Sigma filter narrows a correlation. What one says of itself narrows the rules that it names, for it alone.
     """
-
     site = profile.site if profile.trails else None  # what needs to know the trails still does
 
     def change(given: Sequence[Rule]) -> list[Rule]:
         filters = site_filters(profile, given)
-        return [replace(narrow(rule, filters), site=site, variant=rule.variant + variant) for rule in given]
+        made = (raised(narrow(rule, filters), profile) for rule in given)
+        return [replace(rule, site=site, variant=rule.variant + variant) for rule in made]
 
     return [_correlation(rule, profile) for rule in rewired(rules, change)]
 
@@ -213,17 +214,56 @@ def _lists(profile: Profile) -> Iterator[Made]:
         # Of one key only: a ReEncrypt has two in resources, and one of the site's would cover for a foreign one.
         selection = {"eventName": "GenerateDataKey", "resources.accountId": list(profile.accounts)}
         yield "allow", "accounts", "Site accounts", own, {"own_account": selection}, "not own_account", line
+    yield _policy_accounts(profile)
     trails = profile.trails
+    current = [trail for trail in trails if not trail.earlier]
     settings = {
         "own_trail": [{"responseElements.trailARN|cased": list(dict.fromkeys(trail.arn for trail in trails))}],
         "own_key": [
-            {**_answer(trail), "responseElements.kmsKeyId|cased": [key.arn for key in trail.keys]} for trail in trails
+            {**_answer(trail), "responseElements.kmsKeyId|cased": [key.arn for key in trail.keys]} for trail in current
         ],
-        "own_bucket": [{**_answer(trail), **_place(trail)} for trail in trails],
+        "own_bucket": [{**_answer(trail), **_place(trail)} for trail in current],
         "paired": [pair for trail in trails for pair in _pairs(trail)],
     }
     for term, selected in settings.items():
         yield "allow", term, f"Site {term.replace('_', ' ')}", own, {term: selected}, f"not {term}", line
+
+
+def _policy_accounts(profile: Profile) -> Made:
+    """Policies in which no account is named but the site's, and those that read its logs until their last day.
+
+    One of the site's in a policy must not cover for a foreign one.
+    """
+    arns = [arn for trail in profile.trails for arn in (trail.arn, *(key.arn for key in trail.keys))]
+    readers = [entry for entry in profile.readers if entry.kind == "account" and entry.exclusion.expires >= today()]
+    named = [*profile.accounts, *(arn.split(":")[4] for arn in arns), *(entry.value for entry in readers)]
+    expires = min([profile.expires, *(entry.exclusion.expires for entry in readers)])
+    own = Exclusion(profile.owner, "names accounts of the profile alone", expires)
+    selections = {"known_accounts": {"requestParameters.policy|re|all": list(_no_other(list(dict.fromkeys(named))))}}
+    return (
+        "allow",
+        "policy_accounts",
+        "Site policy accounts",
+        own,
+        selections,
+        "not known_accounts",
+        profile.line("expires"),
+    )
+
+
+_MOST_ACCOUNTS = 60  # in one expression, which has at most 1,000 characters
+_DIGITS = "0123456789"
+
+
+def _no_other(accounts: Sequence[str]) -> Iterator[str]:
+    """Expressions that hold together for a text with no other account's number, which has colons or quotes around it.
+
+    Many accounts are asked for by their first digit: then an expression is about the numbers that begin with it.
+    """
+    for first in [""] if len(accounts) <= _MOST_ACCOUNTS else _DIGITS:
+        others = [f"[{_DIGITS.replace(first, '')}][0-9]{{11}}"] if first else []
+        known = "|".join([*others, *(account for account in accounts if account.startswith(first))])
+        yield rf'^[^":]*([":]([0-9]*[^0-9":][^":]*|[0-9]{{0,11}}|[0-9]{{13,}}|{known}))*$'
 
 
 def _answer(trail: Trail) -> Selections:

@@ -12,7 +12,7 @@ import click
 from keytrail.commands._common import complain, packs
 from keytrail.data import packaged
 from keytrail.errors import FilterError, KeytrailError, NeedsProfile
-from keytrail.pack import Pack
+from keytrail.pack import Pack, Rule
 
 # What narrows is imported where it is needed: most commands are called without, and it takes them a tenth of a second.
 if TYPE_CHECKING:
@@ -101,6 +101,7 @@ def narrow_pack(
         found.notes += [f"the filter {stem} is for none of these rules" for stem in idle]
         skip = spared(found.filters) if spared else lambda one: False
         pack.rules[:] = narrowed(pack.rules, [one for one in found.filters if not skip(one)])
+        found.notes += _swallowed(pack.rules)
     elif folder is not None and pack.filters:
         count = len(pack.filters)
         found.notes.append(f"{count} filters among the rules are not applied; turn them on with --filter")
@@ -110,6 +111,21 @@ def narrow_pack(
         from keytrail.site_filters import apply_profile
 
         pack.rules[:] = levelled(apply_profile(pack.rules, found.profile), found.profile)
+    return found
+
+
+def _swallowed(rules: Sequence[Rule]) -> list[str]:
+    """What to say of rules whose filters take out all that they were made to match, as far as the pack has cases."""
+    from keytrail import reference
+    from keytrail.cases import load_events, load_matching
+
+    fixtures, found = packaged("fixtures"), []
+    events = load_events(fixtures / "events") if any(rule.applied for rule in rules) else {}
+    for rule in rules:
+        cases = load_matching(fixtures / "cases", rule.stem, events) if rule.applied and rule.kind == "rule" else []
+        if cases and not any(reference.matches(rule.document, case.record) for case in cases):
+            who = f"the filter{'s' if len(rule.filters) > 1 else ''} {' and '.join(rule.filters)}"
+            found.append(f"nothing may be left of {rule.stem}: {who} takes out each of its {len(cases)} matching cases")
     return found
 
 

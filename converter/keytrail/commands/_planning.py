@@ -18,12 +18,13 @@ from keytrail import render
 from keytrail.cluster import real_elasticsearch
 from keytrail.commands._common import BAD_INPUT, FINE, FORMAT, complain, packs, plain
 from keytrail.commands._narrowing import FILTERS, SITE, narrow_pack
+from keytrail.commands._runs import run_options, runs
 from keytrail.commands._schemas import SCHEMA
 from keytrail.deploy import Deployment
 from keytrail.errors import UsageError
 from keytrail.filters import Filter
 from keytrail.kibana.client import Kibana, connect
-from keytrail.kibana.detection import OWN_TAG, Options, detection_rules
+from keytrail.kibana.detection import OWN_TAG, detection_rules
 from keytrail.kibana.exceptions import Split, split
 from keytrail.kibana.plan import KEEP, OVERWRITE, Choices, Wanted
 from keytrail.kibana.versions import read_versions
@@ -89,6 +90,7 @@ def options(command: Command) -> Command:
         return command(Asked(**given), **own)
 
     run.__doc__ = command.__doc__
+    run = runs(run)
     for option in reversed(_OPTIONS):
         run = option(run)
     return run  # type: ignore[return-value]
@@ -114,6 +116,10 @@ class Asked:
     exceptions: bool
     enable: bool
     versions: Path | None
+    patterns: tuple[str, ...]
+    data_view: str | None
+    every: int
+    lateness: int
     style: str
 
 
@@ -161,7 +167,7 @@ def _add_rules(found: Deployment, asked: Asked, kibana: Kibana) -> int:
     found.notes += [f"the filter {stem} stays in the query: {why}" for stem, why in parted.reasons.items()]
     for error in pack.errors:
         complain(error)
-    options = Options(space=asked.space, versions=read_versions(asked.versions, schema))
+    options = run_options(vars(asked), space=asked.space, versions=read_versions(asked.versions, schema))
     made, refused = detection_rules(pack.rules, schema, options)
     found.refused |= {one.rule.stem: one.error.message if one.error else "" for one in refused}
     found.notes += [note for one in made for note in one.notes]

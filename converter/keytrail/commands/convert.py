@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -21,6 +22,7 @@ from keytrail.commands._common import (
     print_json,
 )
 from keytrail.commands._narrowing import FILTERS, SITE, narrow_pack
+from keytrail.commands._runs import refuse_options, run_options, runs
 from keytrail.commands._schemas import INDEX, MAPPING_FROM, SCHEMA, chosen
 from keytrail.convert import Conversion, convert
 from keytrail.errors import UsageError
@@ -76,6 +78,7 @@ from keytrail.verdict import Query
 )
 @FILTERS
 @SITE
+@runs
 @named_errors
 @chosen
 def command(
@@ -87,18 +90,21 @@ def command(
     versions: Path | None,
     filters: tuple[str, ...],
     site: Path | None,
+    **asked: Any,
 ) -> None:
     """Compile rules into queries, and say of each: exact, exact if, or refused and why.
 
     Queries go to standard output or to -o, the verdicts to standard error. A refused rule makes the exit code 1.
     """
+    if target != "kibana":
+        refuse_options(target, asked)
     if target == "index":
         finish(_index_parts(names, schema, output))
     own = load_site(site)
     pack = packs(names, own=own.rules)
     narrow_pack(pack, filters, own).complain()
     if target == "kibana":
-        made = _kibana(pack.rules, schema, output, style, versions)
+        made = _kibana(pack.rules, schema, output, style, versions, asked)
     else:
         made = _queries(pack.rules, schema, target, output, style)
     for error in pack.errors:
@@ -134,17 +140,22 @@ def _queries(rules: Sequence[Rule], schema: Schema, target: str, output: Path | 
 
 
 def _kibana(
-    rules: Sequence[Rule], schema: Schema, output: Path | None, style: str, versions: Path | None
+    rules: Sequence[Rule],
+    schema: Schema,
+    output: Path | None,
+    style: str,
+    versions: Path | None,
+    asked: Mapping[str, Any],
 ) -> list[Conversion]:
     """Write all rules as Kibana imports them, a line each."""
     from keytrail.kibana.body import check_file
-    from keytrail.kibana.detection import Options, detection_rules
+    from keytrail.kibana.detection import detection_rules
     from keytrail.kibana.versions import read_versions, write_versions
 
     if output is not None and output.is_dir():
         raise UsageError("is a folder, and rules go into a file", path=output, hint="name a file, rules.ndjson")
     known = read_versions(versions, schema)
-    found, refused = detection_rules(rules, schema, Options(versions=known))
+    found, refused = detection_rules(rules, schema, run_options(asked, versions=known))
     made = [Conversion(one.rule, schema, Query(one.body, one.conditions)) for one in found]
     bodies = [one.body for one in found] if style == "query" else [one.as_dict() for one in [*made, *refused]]
     text = "".join(json.dumps(body) + "\n" for body in bodies) if style == "query" else json_text(bodies) + "\n"

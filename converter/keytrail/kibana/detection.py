@@ -30,8 +30,8 @@ __all__ = ["OWN_TAG", "DetectionRule", "Options", "detection_rule", "detection_r
 OWN_TAG = "Keytrail"
 SCORES = {"informational": 5, "low": 21, "medium": 47, "high": 73, "critical": 99}
 MEANING = (
-    *("type", "query", "language", "filters", "index", "threshold", "alert_suppression", "building_block_type"),
-    *("severity", "timestamp_override", "interval", "from"),
+    *("type", "query", "language", "filters", "index", "data_view_id", "threshold", "alert_suppression"),
+    *("building_block_type", "severity", "timestamp_override", "interval", "from"),
 )
 GENERATED = "Keytrail"
 CATALOGUE = ("normal", "key", "use", "trail", "bucket", "correlations")  # the folders of the pack
@@ -104,7 +104,7 @@ def _single(rule: Rule, schema: Schema, options: Options) -> tuple[dict[str, Any
         "language": "kuery",
         "query": "",
         "filters": pills(query, schema),
-        "index": options.patterns(schema),
+        **options.place(schema),
         "required_fields": required_fields([query], schema),
         **schedule(schema, options),
     }

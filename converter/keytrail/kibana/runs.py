@@ -18,13 +18,15 @@ MINUTE = 60_000
 class Options:
     """How rules are to run.
 
-    ``index`` are the patterns to search instead of the schema's; ``interval`` and ``lateness`` are minutes: a run
+    ``index`` are the patterns to search instead of the schema's, ``data_view`` is the id of a data view to search where
+    a rule's type takes one; ``interval`` and ``lateness`` are minutes: a run
     looks back over both, so that nothing is missed between runs, and events that come late are seen. ``space`` is the
     Kibana space, whose alerts a correlation may be about. ``versions`` has what each rule's version was, and what it
     meant then (see :func:`keytrail.kibana.detection.version_of`).
     """
 
     index: tuple[str, ...] = ()
+    data_view: str | None = None
     interval: int = 5
     lateness: int = 30
     space: str = "default"
@@ -33,6 +35,10 @@ class Options:
     def patterns(self, schema: Schema) -> list[str]:
         """Return the index patterns that rules search."""
         return list(self.index) or [schema.index]
+
+    def place(self, schema: Schema) -> dict[str, Any]:
+        """Return the part of a rule's body that says where it searches."""
+        return {"index": self.patterns(schema)} if self.data_view is None else {"data_view_id": self.data_view}
 
 
 def schedule(schema: Schema, options: Options) -> dict[str, Any]:

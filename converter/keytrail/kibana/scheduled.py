@@ -71,7 +71,7 @@ def _threshold(rule: Rule, schema: Schema, options: Options) -> Logic:
         "language": "kuery",
         "query": "",
         "filters": pills(query, schema),
-        "index": options.patterns(schema),
+        **options.place(schema),
         "threshold": threshold,
         "required_fields": required_fields([query], schema),
         **window(correlation, schema, options),
