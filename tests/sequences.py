@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from keytrail import correlation_engine, correlation_reference
 from keytrail.convert import Conversion, convert
 from keytrail.correlation import Correlation, Episode, Searched
-from keytrail.correlation_engine import Marker, Sorter
+from keytrail.correlation_engine import Event, Marker, Sorter
 from keytrail.correlation_yaml import read
 from keytrail.errors import RuleError
 from keytrail.pack import Rule
@@ -176,5 +176,5 @@ def by_engine(sequence: Sequence, schema: Schema, at_once: int = 5) -> list[Epis
         marker = Marker(correlation, rule, schema)
         for number, record in enumerate(sequence.records):
             if matches(RULES[rule], record):
-                sorter.add(marker.marks(schema.document(record), str(number)))
+                sorter.add(marker.marks(Event(schema, schema.document(record), str(number))))
     return list(correlation_engine.episodes(correlation, sorter.sorted(), sequence.searched))

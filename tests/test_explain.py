@@ -85,7 +85,7 @@ def test_the_tree_says_of_each_part_what_the_reference_says(world: World) -> Non
 
 def test_the_tree_of_each_rule_of_the_pack_says_what_the_reference_says_of_each_event() -> None:
     rules = [rule for rule in load_rules([packaged("rules")]).rules if rule.kind == "rule"]
-    filters = load_filters([packaged("rules") / "filters" / "aws_config_recorder.yml"]).filters
+    filters = load_filters([packaged("exclusions") / "aws_config_recorder.yml"]).filters
     events = [json.loads(path.read_text()) for path in sorted((FIXTURES / "events").glob("*.json"))[::12]]
     for rule in [narrow(rule, filters) for rule in rules]:
         try:

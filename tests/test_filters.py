@@ -186,7 +186,7 @@ def test_a_filter_leaves_the_rules_that_it_does_not_name(tmp_path: Path) -> None
 def test_pysigma_makes_the_same_of_a_filter_in_every_schema() -> None:
     profile = load_profile(FIXTURES / "site.yml")
     filters = site_filters(profile, RULES)
-    filters += [found for found in load_filters([packaged("rules") / "filters"]).filters if not found.template]
+    filters += [found for found in load_filters([packaged("exclusions")]).filters if not found.template]
     for schema in SCHEMAS.values():
         for rule in RULES:
             mine = [found for found in filters if found.applies_to(rule)]
@@ -220,7 +220,7 @@ def test_sigma_cli_gives_the_same_query_with_a_filter(tmp_path: Path) -> None:
 
 
 def test_the_packs_filters_are_sound_and_off_unless_turned_on() -> None:
-    found = load_filters([packaged("rules") / "filters"])
+    found = load_filters([packaged("exclusions")])
     assert not found.errors
     assert not check_targets(found.filters, RULES)
     assert {"aws_config_recorder", "organization_trail_propagation", "known_readers", "known_administrators"} <= {
@@ -230,7 +230,7 @@ def test_the_packs_filters_are_sound_and_off_unless_turned_on() -> None:
 
 
 def test_the_templates_name_the_rules_that_say_so() -> None:
-    for found in load_filters([packaged("rules") / "filters"]).filters:
+    for found in load_filters([packaged("exclusions")]).filters:
         if found.template:
             term = found.stem.removeprefix("known_")
             wanted = {rule.id for rule in RULES if term in (rule.document["keytrail"].get("allow") or ())}
@@ -271,7 +271,7 @@ def test_a_filter_of_the_pack_takes_out_what_it_is_for_and_not_its_hostile_twin(
     name: str, stem: str, event: dict[str, Any], field: str, hostile: object
 ) -> None:
     rule = next(rule for rule in RULES if rule.stem == stem)
-    found = load_filters([packaged("rules") / "filters" / f"{name}.yml"]).filters
+    found = load_filters([packaged("exclusions") / f"{name}.yml"]).filters
     assert reference.matches(rule.document, event)
     assert not reference.matches(narrow(rule, found).document, event)
     assert reference.matches(narrow(rule, found).document, {**event, field: hostile})

@@ -15,13 +15,14 @@ import pytest
 from keytrail import __version__
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = (".ci", "backends", "benchmarks", "converter", "docs", "fixtures", "rules", "tests")
+FOLDERS = (".ci", "backends", "benchmarks", "converter", "docs", "exclusions", "fixtures", "rules", "tests")
 FILES = (".pre-commit-hooks.yaml", "*.md", "*.toml", "LICENSE", "MANIFEST.in", "Makefile", "setup.cfg")
 LITTER = shutil.ignore_patterns("__pycache__", ".*_cache", "*.egg-info", "*.pyc")
 # Where the wheel keeps what lies where in the tree.
 SHIPPED = {
     "keytrail": "converter/keytrail",
     "keytrail/rules": "rules",
+    "keytrail/exclusions": "exclusions",
     "keytrail/fixtures": "fixtures",
     "sigma": "backends/sigma",
 }
@@ -99,7 +100,7 @@ def test_the_command_of_the_wheel_finds_its_rules_and_fixtures(wheel: Path, tmp_
     shown = json.loads(alone(wheel, tmp_path, "from keytrail.cli import main; main(['demo', '--format', 'json'])"))
     assert shown["proof"]["ok"]
     proven = {verdict["rule"].partition("@")[0] for verdict in shown["proof"]["verdicts"]}
-    assert proven == {path.stem for path in (ROOT / "rules").rglob("*.yml") if path.parent.name != "filters"}
+    assert proven == {path.stem for path in (ROOT / "rules").rglob("*.yml")}
     assert shown["hits"]
 
 

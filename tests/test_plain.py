@@ -39,9 +39,8 @@ def test_the_pack_has_the_same_trees(schema: Schema) -> None:
             assert tree == by_pysigma(rule, schema), rule.stem
 
 
-def test_the_whole_pack_is_plain_but_for_one_rule() -> None:
-    # ``[\\d?*]`` looks like two quantifiers in a row, which RE2 and re do not both take: pySigma reads that one.
-    assert [rule.stem for rule in SINGLE if rule.plain is None] == ["key_policy_open_to_everyone"]
+def test_the_whole_pack_is_plain() -> None:
+    assert [rule.stem for rule in SINGLE if rule.plain is None] == []
 
 
 @settings(max_examples=12, deadline=None)
@@ -91,10 +90,10 @@ def test_odd_values_modifiers_and_conditions_have_the_same_trees(detections: dic
         assert tree == by_pysigma(rule, SCHEMAS["keytrail"])
 
 
-PIECES = [*"ab()[]{},-^$*+?|\\.1&~:d", "\\d", "\\W", "[^", "{2}", "{1,}", "a-z"]
+PIECES = [*"ab()[]{},-^$*+?|\\.1&~:d", "\\d", "\\W", "[^", "{2}", "{1,}", "a-z", "[\\d-", "\\]"]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(st.lists(st.sampled_from(PIECES), max_size=9).map("".join))
 def test_an_expression_that_is_taken_is_one_that_python_takes(expression: str) -> None:
     if made({"a": {"eventName|re": expression}, "condition": "a"}).plain is not None:
@@ -146,7 +145,5 @@ def test_every_generator_is_a_target_for_sigma_cli() -> None:
 
 
 def test_the_patterns_of_the_pack_are_measured_beforehand() -> None:
-    """A table of another edition of the measuring code would not be used: ``make queries`` writes it again."""
-    table = json.loads(automaton.TABLE.read_bytes())
-    assert table["edition"] == automaton.edition()
-    assert table["memory"] == measured()
+    """``make queries`` writes the table again."""
+    assert json.loads(automaton.TABLE.read_bytes()) == measured()

@@ -226,10 +226,12 @@ def test_every_rule_that_says_so_is_narrowed_and_no_other() -> None:
         assert bool(SITED[stem].filters) is bool(said.get("scope") or said.get("allow")), stem
 
 
-def test_a_rule_that_is_about_any_key_without_a_profile_is_of_a_higher_level_with_one() -> None:
+def test_a_rule_that_is_about_any_key_without_a_profile_is_of_a_higher_level_with_one(tmp_path: Path) -> None:
     raised = {rule.stem: rule.document["keytrail"].get("level_at_site", rule.level) for rule in RULES}
     assert raised["trail_key_disabled"] == "high"
     assert {stem: rule.level for stem, rule in SITED.items()} == raised
+    expired = load_profile(written(tmp_path, {**MINIMAL, "expires": "2026-01-31"}))
+    assert apply_profile([PLAIN["trail_key_disabled"]], expired)[0].level == "medium"
 
 
 def test_rules_that_need_a_profile_say_so_without_one_and_work_with_one() -> None:

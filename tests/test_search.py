@@ -11,12 +11,14 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from keytrail import scan, workers
+from keytrail.correlation_hunt import Span
 from keytrail.data import packaged
-from keytrail.errors import WorkerError
+from keytrail.errors import RecordError, WorkerError
 from keytrail.hunt import AnyHit, Hit, Hunt, Window
 from keytrail.pack import Rule, load_rules
 from keytrail.records import Reader
@@ -25,7 +27,7 @@ from keytrail.search import Search
 
 SCHEMA = get_schema("keytrail")
 SOURCES = ("kms.amazonaws.com", "s3.amazonaws.com", "KMS.amazonaws.com")
-NAMES = ("Decrypt", "decrypt", "DeleteKey", "PutObject", "ListKeys")
+NAMES = ("Decrypt", "decrypt", "DeleteKey", "PutObject", "ListKeys", "a/b")
 HEAD = """title: T
 id: {id}
 logsource: {{product: aws, service: cloudtrail}}
@@ -48,7 +50,15 @@ TESTS = (
     "errorCode|exists: true",
     "requestParameters.keyId: [a, '*b*']",
     "requestParameters.eventName: Decrypt",
+    "requestParameters.keyId|exists: true",
+    "requestParameters.keyId: null",
+    "requestParameters.keyId|endswith: b",
+    "errorCode|contains: a",
+    "eventTime|contains: T03",
+    "eventName: a/b",
+    "eventName|fieldref: errorCode",
     "readOnly: true",
+    "readOnly: false",
 )
 CONDITIONS = ("one", "not one", "one and two", "one or two", "one and not two", "1 of them", "not (one and two)")
 
@@ -71,11 +81,8 @@ def rules(draw: st.DrawFn) -> list[str]:
 def spelled(draw: st.DrawFn, text: str) -> str:
     """A JSON string, some of whose characters are escaped."""
     ways = ("%s", "%s", "%s", "\\u%04x") if draw(st.integers(0, 5)) == 0 else ("%s",)
-    return (
-        '"'
-        + "".join(way % (ord(one) if "x" in way else one) for one in text for way in (draw(st.sampled_from(ways)),))
-        + '"'
-    )
+    drawn = [(one, draw(st.sampled_from(ways))) for one in text]
+    return '"' + "".join("\\/" if one == "/" else way % (ord(one) if "x" in way else one) for one, way in drawn) + '"'
 
 
 ODD_VALUES = (
@@ -87,10 +94,16 @@ ODD_VALUES = (
 BAD_VALUES = ('"\\ud800"', "NaN", "01", '"\x01"', "tru", "{,}", "[1,]", '"\udcff"')
 
 
+STRINGS = (
+    "eventVersion", "eventID", "errorCode", "requestParameters", "readOnly", "readOnly", "a.b", ".",
+    "requestParameters.keyId", "requestParameters.keyId.x", "requestParameters.x", "errorCode.a", "eventName.x",
+)  # fmt: skip
+
+
 @st.composite
 def record(draw: st.DrawFn) -> str:
     """The text of a record, or of something that is not quite one."""
-    strings = st.sampled_from(["eventVersion", "eventID", "errorCode", "requestParameters", "readOnly", "a.b", "."])
+    strings = st.sampled_from(STRINGS)
     members = [("eventVersion", '"1.11"')] if draw(st.integers(0, 4)) else []
     members += [("eventTime", f'"2026-11-20T0{draw(st.integers(0, 9))}:00:00Z"')] if draw(st.integers(0, 4)) else []
     for key, values in (("eventSource", SOURCES), ("eventName", NAMES)):
@@ -111,6 +124,7 @@ def record(draw: st.DrawFn) -> str:
 def content(draw: st.DrawFn) -> bytes:
     """The bytes of a file: mostly a document of records."""
     records = draw(st.lists(record(), max_size=5))
+    records += records[: draw(st.sampled_from([0, 0, 1, 5]))]
     if not draw(st.integers(0, 15)):
         records.append(draw(st.sampled_from(["null", "[]", '"x"', '{"eventType": "AwsCloudTrailInsight"}', "{"])))
     between = draw(st.sampled_from([",", ",", ", ", ",\n"]))
@@ -208,34 +222,91 @@ def sound(number: int, name: str = "Decrypt", **more: object) -> dict[str, objec
 def test_files_of_cloudtrails_form_go_the_short_way(tmp_path: Path) -> None:
     path = tmp_path / "a.json.gz"
     path.write_bytes(gzip.compress(json.dumps({"Records": [sound(1), sound(2, "É")]}).encode()))
-    assert [one.eventName for one in scan.scan(path, 1 << 20).outlines] == ["Decrypt", "É"]
+    assert [one.eventName for one in scan.scan(path, 1 << 20, scan.Shape(timed=True)).outlines] == ["Decrypt", "É"]
 
 
 @pytest.mark.parametrize("separators", [(",", ":"), (", ", ": "), (" ,\n", ":")])
-def test_the_text_of_a_record_is_found(separators: tuple[str, str]) -> None:
+def test_the_text_of_a_record_is_found(tmp_path: Path, separators: tuple[str, str]) -> None:
     records = [
         sound(number, eventID=str(number), x=[{"eventVersion": "1"}, {"eventVersion": "2"}]) for number in range(50)
     ]
-    scanned = scan.Scanned(json.dumps({"Records": records}, separators=separators).encode())
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps({"Records": records}, separators=separators), encoding="utf-8")
+    scanned = scan.scan(path, 1 << 20, scan.Shape(timed=False))
     for places in ([0], [7, 49], list(range(50))):
-        assert [(place, scan.record(text)) for place, text in scanned.texts(places)] == [
-            (place, records[place]) for place in places
-        ]
+        assert list(map(scan.record, scanned.texts(places))) == [records[place] for place in places]
 
 
 @pytest.mark.parametrize("value", ["[" * 150 + "]" * 150, "1e999"], ids=["nested", "no double"])
 def test_what_is_beyond_the_readers_limits_is_refused_where_a_rule_asks(tmp_path: Path, value: str) -> None:
-    rule = HEAD.format(id="00000000-0000-4000-8000-000000000000") + "  one: {eventName: Decrypt}\n  condition: one\n"
+    rule = HEAD.format(id="00000000-0000-4000-8000-000000000000") + "  one:\n    eventName: Decrypt\n"
+    rule += "    requestParameters.keyId: a\n  condition: one\n"
     (tmp_path / "rules").mkdir()
     hunt = Hunt.prepare(loaded(tmp_path / "rules", [rule]), SCHEMA)
-    # The first of each kind of call is read, whether a rule asks or not.
-    for name, bad, records in (("Decrypt", 1, 2), ("ListKeys", 0, 3)):
-        text = json.dumps({"Records": [sound(0, "ListKeys"), sound(1, name, x="here"), sound(2)]})
-        text = text.replace('"here"', value)
-        (tmp_path / "a.json").write_text(text, encoding="utf-8")
+    asked = {"keyId": "a"}
+    for name, member, found, bad in (
+        ("Decrypt", {"requestParameters": {**asked, "x": "here"}}, [3], 1),
+        ("Decrypt", {"requestParameters": asked, "x": "here"}, [2, 3], 0),
+        ("ListKeys", {"requestParameters": {**asked, "x": "here"}}, [3], 0),
+    ):
+        records = [sound(0, "ListKeys"), sound(1, name, **member), sound(2, requestParameters=asked)]
+        (tmp_path / "a.json").write_text(json.dumps({"Records": records}).replace('"here"', value), encoding="utf-8")
         reader = Reader([str(tmp_path / "a.json")])
-        assert [number for _, _, number, _ in shown(hunt.run(reader))] == [3]
-        assert (reader.bad_count, reader.records) == (bad, records)
+        hits = shown(hunt.run(reader))
+        assert [number for _, _, number, _ in hits] == found
+        assert (reader.bad_count, reader.records) == (bad, 3 - bad)
+        # What is beyond the limits is not in a hit either: it could not be written.
+        orjson.dumps([hit[-1] for hit in hits])
+
+
+# -- files that rules ask much about ------------------------------------------------------------------------------
+
+
+def written(path: Path, records: list[dict[str, object]]) -> Path:
+    path.write_text(json.dumps({"Records": records}), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def reading(tmp_path: Path) -> Hunt:
+    """A hunt for what only reads."""
+    (tmp_path / "rules").mkdir()
+    rule = HEAD.format(id="00000000-0000-4000-8000-000000000000") + "  one: {readOnly: true}\n  condition: one\n"
+    return Hunt.prepare(loaded(tmp_path / "rules", [rule]), SCHEMA)
+
+
+def test_what_most_records_are_asked_for_is_taken_out_of_all(tmp_path: Path, reading: Hunt) -> None:
+    def take(place: int, marks: object) -> None:
+        raise AssertionError("there is no correlation")
+
+    search = Search(reading, Window(), Span(), take)
+    for number in range(3):
+        records = [sound(one, readOnly=one % 4 > 0) for one in range(40)]
+        path = written(tmp_path / f"{number}.json", records)
+        ((_, found),) = search.run(Reader([str(path)]), [path])
+        assert [place for _, place, _ in found] == [one + 1 for one in range(40) if one % 4]
+        # They are so many that they are not kept: only the file is.
+        assert {type(source) for _, _, source in found} == {scan.Stored}
+    assert search.quick.shape.members == ("readOnly",)
+
+
+def test_a_hit_is_read_when_it_is_asked_for_and_a_file_that_changed_is_a_named_error(
+    tmp_path: Path, reading: Hunt
+) -> None:
+    records = [sound(one, readOnly=True, eventID=str(one)) for one in range(40)]
+    path = written(tmp_path / "a.json", records)
+    hits = [hit for hit in reading.run(Reader([str(path)])) if isinstance(hit, Hit)]
+    assert hits[7].record == records[7]
+    written(path, [*records, sound(41)])
+    assert hits[7].record == records[7]
+    other = next(iter(reading.run(Reader([str(written(tmp_path / "b.json", records))]))))
+    assert isinstance(other, Hit)
+    assert other.record == records[0]
+    with pytest.raises(RecordError, match="changed since it was searched"):
+        print(hits[8].record)
+    path.unlink()
+    with pytest.raises(RecordError, match="cannot be read again"):
+        print(hits[8].record)
 
 
 # -- several processes --------------------------------------------------------------------------------------------

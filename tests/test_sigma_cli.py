@@ -23,7 +23,7 @@ from sigma.cli.list import list_group
 RULES = packaged("rules")
 SINGLE = ("key/trail_key_disabled.yml", "normal/encrypted_log_file_read.yml", "use/log_read_denied.yml")
 CORRELATION = "correlations/reads_across_trails.yml"
-FILTER = RULES / "filters" / "aws_config_recorder.yml"
+FILTER = packaged("exclusions") / "aws_config_recorder.yml"
 STOCK = ("lucene", "eql", "esql", "elastalert")
 
 
@@ -235,6 +235,60 @@ def test_the_stock_backends_take_the_names_and_the_index_from_our_pipelines(targ
     assert done.exit_code == 0, done.output
     assert SCHEMAS[schema].index_name("eventName") in done.stdout
     assert (SCHEMAS[schema].index in done.stdout) == (target in ("esql", "elastalert"))
+
+
+SINGLE_ROOMS = [RULES / room for room in ("bucket", "key", "normal", "trail", "use")]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site's filters, as a profile is written for other tools."""
+    folder = tmp_path_factory.mktemp("site") / "filters"
+    done = keytrail("profile", packaged("fixtures") / "site.yml", "--as-filters", folder)
+    assert done.exit_code == 0, done.output
+    return folder
+
+
+@pytest.mark.parametrize("schema", [[], ["-p", "keytrail_keytrail"], ["-p", "keytrail_ecs"]])
+@pytest.mark.parametrize("target", ["lucene", "esql"])
+def test_stock_backends_take_all_single_rules_and_the_filters_of_a_profile(
+    target: str, schema: list[str], site: Path
+) -> None:
+    done = sigma("-t", target, *schema, "-p", "keytrail_case_sensitive", "--filter", site, *SINGLE_ROOMS)
+    assert done.exit_code == 0, done.output
+    rules = [path for room in SINGLE_ROOMS for path in room.glob("*.yml")]
+    assert len(done.stdout.strip().split("\n\n")) == len(rules)
+
+
+def test_a_value_with_case_becomes_what_a_stock_backend_makes_of_it_without(tmp_path: Path) -> None:
+    text = (RULES / "bucket" / "sse_c_unblocked.yml").read_text("utf-8")
+    assert "|cased: NONE" in text
+    path = tmp_path / "bare.yml"
+    path.write_text(text.replace("|cased", ""), "utf-8")
+    for target in ("lucene", "esql"):
+        bare = sigma("-t", target, "-p", "keytrail_keytrail", path)
+        given = RULES / "bucket" / "sse_c_unblocked.yml"
+        cased = sigma("-t", target, "-p", "keytrail_keytrail", "-p", "keytrail_case_sensitive", given)
+        assert "NONE" in bare.stdout
+        assert cased.stdout == bare.stdout
+
+
+def test_case_is_not_promised_on_fields_that_lose_it_nor_to_a_backend_that_passes_over_it() -> None:
+    rule = RULES / "bucket" / "sse_c_unblocked.yml"
+    other = RULES / "key" / "trail_key_disabled.yml"
+    with_raw = ("-t", "lucene", "-p", "keytrail_raw", "-p", "keytrail_case_sensitive")
+    refused = sigma(*with_raw, rule)
+    assert refused.exit_code == 1
+    assert "BlockedEncryptionTypes.EncryptionType (text)" in refused.stderr
+    skipped = sigma("-s", *with_raw, rule, other)
+    assert skipped.exit_code == 0
+    assert "sse_c_unblocked.yml" in skipped.stderr
+    assert "DisableKey" in skipped.stdout
+    assert sigma("-t", "eql", "-p", "keytrail_case_sensitive", rule).exit_code == 2
+
+
+def test_no_filter_lies_where_sigma_cli_would_apply_it_unasked() -> None:
+    assert not [path for path in RULES.rglob("*.yml") if "\nfilter:" in path.read_text("utf-8")]
 
 
 def test_our_pipeline_refuses_a_field_that_the_index_lacks_for_stock_backends_too(tmp_path: Path) -> None:

@@ -38,33 +38,55 @@ class Mark(NamedTuple):
     value: Group
 
 
+class Event:
+    """An event as its document in an index of ``schema``: what several correlations read of it is read once.
+
+    ``anonymous`` tells it from all others, for want of an eventID.
+    """
+
+    def __init__(self, schema: Schema, document: Mapping[str, Any], anonymous: str) -> None:
+        self.time = milliseconds(document.get(schema.time))
+        self._document = document
+        self._anonymous = anonymous
+        self._held: dict[str, list[str]] = {}
+
+    def texts(self, field: Field) -> list[str]:
+        """Return what the index holds of a field's values, as text."""
+        name, read = field
+        found = self._held.get(name)
+        if found is None:
+            found = self._held[name] = read(self._document)
+        return found
+
+    def identity(self, field: Field) -> str:
+        """Return what tells the event from others, its eventID being in ``field``."""
+        found = self.texts(field)
+        return f"={found[0]}" if len(found) == 1 and found[0] not in NO_IDS else f"#{self._anonymous}"
+
+
+# The rule's name of a field, and what reads its texts of a document.
+Field = tuple[str, Callable[[Mapping[str, Any]], list[str]]]
+
+
 class Marker:
     """Marks the events of one of a correlation's rules, as documents that an index of ``schema`` holds."""
 
     def __init__(self, correlation: Correlation, rule: str, schema: Schema) -> None:
         self._rule = correlation.rules.index(rule)
-        self._group = [_texts(schema, name) for name in correlation.group_fields(rule)]
-        self._values = [_texts(schema, name) for name in correlation.value_fields(rule)]
-        self._id = _texts(schema, "eventID")
-        self._time = schema.time
+        self._group = [(name, _texts(schema, name)) for name in correlation.group_fields(rule)]
+        self._values = [(name, _texts(schema, name)) for name in correlation.value_fields(rule)]
+        self._id = ("eventID", _texts(schema, "eventID"))
 
-    def marks(self, document: Mapping[str, Any], anonymous: str, time: int | None = None) -> Iterator[Mark]:
-        """Yield the marks of a document that the rule matches; none where it has no time, group or counted value.
-
-        Parameters: ``anonymous`` tells the document from all others, for want of an eventID; ``time`` is its time
-        where that is known already.
-        """
-        moment = milliseconds(document.get(self._time)) if time is None else time
-        if moment is None:
+    def marks(self, event: Event) -> Iterator[Mark]:
+        """Yield the marks of an event that the rule matches; none where it has no time, group or counted value."""
+        if event.time is None:
             return
-        found = self._id(document)
-        known = len(found) == 1 and found[0] not in NO_IDS
-        identity = f"={found[0]}" if known else f"#{anonymous}"
-        groups = set(product(*(texts(document) for texts in self._group)))
-        counted = set(product(*(texts(document) for texts in self._values)))
+        identity = event.identity(self._id)
+        groups = set(product(*map(event.texts, self._group)))
+        counted = set(product(*map(event.texts, self._values)))
         for group in groups:
             for value in counted:
-                yield Mark(group, moment, self._rule, identity, value)
+                yield Mark(group, event.time, self._rule, identity, value)
 
 
 def _texts(schema: Schema, rule_field: str) -> Callable[[Mapping[str, Any]], list[str]]:

@@ -18,7 +18,7 @@ from typing import Any
 
 from keytrail import correlation_engine
 from keytrail.correlation import Correlation, Group, Searched, written
-from keytrail.correlation_engine import Mark, Marker, Sorter
+from keytrail.correlation_engine import Event, Mark, Marker, Sorter
 from keytrail.correlation_hunt import Span
 from keytrail.errors import RuleError
 from keytrail.explain import Explainer, Node, Record
@@ -123,7 +123,7 @@ def _marks(base: _Base, schema: Schema, record: Record, number: int) -> list[Mar
                 base.nearest, base.held = tree, held
         return []
     base.matched += 1
-    found = list(base.marker.marks(schema.document(record), f"{number}"))
+    found = list(base.marker.marks(Event(schema, schema.document(record), f"{number}")))
     base.unplaced += not found
     return found
 

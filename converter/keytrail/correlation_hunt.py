@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from keytrail import alerts, correlation_engine
 from keytrail.correlation import Episode, Group, Searched
-from keytrail.correlation_engine import Mark, Marker, Sorter
+from keytrail.correlation_engine import Event, Mark, Marker, Sorter
 from keytrail.pack import Rule
 from keytrail.profile import Profile
 from keytrail.schemas import Schema
@@ -51,12 +51,16 @@ class Collector:
         self._markers = {name: Marker(rule.correlation, name, schema) for name in rule.correlation.rules}
         self._sorter = Sorter()
 
-    def marks(self, name: str, document: Mapping[str, Any], anonymous: str) -> list[Mark]:
-        """Return what to take for a document that the rule called ``name`` matches.
+    @property
+    def members(self) -> frozenset[str]:
+        """The members of a record that its marks need, where an index holds records as they are."""
+        made = self.rule.correlation
+        fields = [name for rule in made.rules for name in (*made.group_fields(rule), *made.value_fields(rule))]
+        return frozenset(name.partition(".")[0] for name in (*fields, "eventID", "eventTime"))
 
-        Parameters: ``anonymous`` tells the document from others without an id.
-        """
-        return list(self._markers[name].marks(document, anonymous))
+    def marks(self, name: str, event: Event) -> list[Mark]:
+        """Return what to take for an event that the rule called ``name`` matches."""
+        return list(self._markers[name].marks(event))
 
     def take(self, marks: Iterable[Mark]) -> None:
         """Take marks, of whatever process."""

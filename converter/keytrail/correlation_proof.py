@@ -14,7 +14,7 @@ from typing import Any
 from keytrail import correlation_engine, correlation_reference, correlation_search
 from keytrail.convert import Conversion, convert
 from keytrail.correlation import Episode, Searched
-from keytrail.correlation_engine import Marker, Sorter
+from keytrail.correlation_engine import Event, Marker, Sorter
 from keytrail.engine import compile_query
 from keytrail.errors import ClusterError, KeytrailError
 from keytrail.pack import Rule
@@ -185,5 +185,5 @@ def in_process(made: Conversion, plan: Plan, case: SequenceCase) -> list[Episode
         marker = Marker(correlation, name, schema)
         for number, document in enumerate(documents):
             if matches(document):
-                sorter.add(marker.marks(document, str(number)))
+                sorter.add(marker.marks(Event(schema, document, str(number))))
     return list(correlation_engine.episodes(correlation, sorter.sorted(), case.searched))

@@ -9,7 +9,7 @@ from typing import Any
 from keytrail import correlation_engine
 from keytrail.cluster import KEEP, Cluster, named_errors
 from keytrail.correlation import Correlation, Episode, Group, Searched
-from keytrail.correlation_engine import Marker, Sorter
+from keytrail.correlation_engine import Event, Marker, Sorter
 from keytrail.correlation_plan import PAGE
 from keytrail.errors import ClusterError
 from keytrail.schemas import Schema
@@ -136,7 +136,7 @@ class _Search:
             if "_source" not in hit:
                 hint = "a correlation is decided on the events' own fields"
                 raise ClusterError(f"the index {hit['_index']} does not keep _source", hint=hint)
-            sorter.add(marker.marks(hit["_source"], f"{hit['_index']}/{hit['_id']}"))
+            sorter.add(marker.marks(Event(self._schema, hit["_source"], f"{hit['_index']}/{hit['_id']}")))
 
     def _hits(self, body: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
         after: Mapping[str, Any] = {}

@@ -6,12 +6,12 @@ from pathlib import Path
 
 from keytrail.errors import UsageError
 
-NAMES = ("rules", "fixtures")
+NAMES = ("rules", "exclusions", "fixtures")
 _HERE = Path(__file__).resolve().parent
 
 
 def packaged(name: str) -> Path:
-    """The folder of shipped data, ``rules`` or ``fixtures``.
+    """The folder of shipped data: ``rules``, ``exclusions`` or ``fixtures``.
 
     Errors: UsageError when there is no such data, or when an installation lacks it.
     """

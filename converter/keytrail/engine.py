@@ -13,7 +13,7 @@ from dataclasses import replace
 from decimal import Decimal
 from functools import partial
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-from typing import Any, NamedTuple, Union
+from typing import Any, NamedTuple, TypeVar, Union
 
 import re2
 
@@ -24,6 +24,7 @@ from keytrail.paths import Scalar, exists, leaves, text, values
 
 Document = Mapping[str, Any]
 Predicate = Callable[[Document], bool]
+Subject = TypeVar("Subject")
 Indexed = Union[str, float, bool, IPv4Address, IPv6Address]
 DEEPEST = 29  # what Elasticsearch takes (indices.query.bool.max_nested_depth)
 
@@ -101,18 +102,21 @@ def _bool(inner: Mapping[str, Any], mapping: IndexMapping, depth: int) -> Predic
 
 
 def combined(
-    needed: Sequence[Predicate], should: Sequence[Predicate], excluded: Sequence[Predicate], wanted: int
-) -> Predicate:
+    needed: Sequence[Callable[[Subject], bool]],
+    should: Sequence[Callable[[Subject], bool]],
+    excluded: Sequence[Callable[[Subject], bool]],
+    wanted: int,
+) -> Callable[[Subject], bool]:
     """Return the predicate of a bool query whose clauses are these; see :class:`Clauses`."""
     return partial(_all_any_none, needed, should, excluded, wanted)
 
 
 def _all_any_none(
-    needed: Sequence[Predicate],
-    should: Sequence[Predicate],
-    excluded: Sequence[Predicate],
+    needed: Sequence[Callable[[Subject], bool]],
+    should: Sequence[Callable[[Subject], bool]],
+    excluded: Sequence[Callable[[Subject], bool]],
     wanted: int,
-    document: Document,
+    document: Subject,
 ) -> bool:
     for predicate in needed:
         if not predicate(document):

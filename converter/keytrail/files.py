@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,27 +19,40 @@ def write_text(path: Path, content: str, *, durable: bool = False) -> None:
     """Write ``content`` to ``path``: into a temporary file beside it, which then takes its name.
 
     Parameters: ``durable`` waits until the disk has it, so that not even a power cut leaves half of it. The folder is
-    made where it is missing. Raises :class:`UsageError` where it cannot be written.
+    made where it is missing. A link stays one, and a file that is there keeps who may read it. Raises
+    :class:`UsageError` where it cannot be written, and for a device, a pipe or a folder: a file taking its name would
+    remove it.
     """
     temporary = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        place = Path(os.path.realpath(path))
+        mode = stat.S_IMODE(place.stat().st_mode) if place.exists() else None
+        if mode is not None and not place.is_file():
+            raise UsageError("is no file, and a file cannot take its place", path=path, hint="name a file")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = _beside(place, 0o666)  # from which the user's umask takes
         with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
             file.write(content)
             if durable:
                 file.flush()
                 os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+        if mode is not None:
+            os.chmod(temporary, mode)
+        os.replace(temporary, place)
         if durable:
-            _sync_folder(path.parent)
+            _sync_folder(place.parent)
     except BaseException as error:
         if temporary is not None and os.path.exists(temporary):
             os.unlink(temporary)
         if isinstance(error, OSError):
             raise UsageError(f"cannot be written: {error.strerror}", path=path) from error
         raise
+
+
+def _beside(path: Path, mode: int) -> tuple[int, Path]:
+    """A new file in the folder of ``path``, open, and its name. (``tempfile`` takes as long to import as a command.)"""
+    name = path.with_name(f".{path.name}.{os.urandom(6).hex()}")
+    return os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), name
 
 
 def json_text(value: object, *, ascii_only: bool = False) -> str:
@@ -80,13 +93,13 @@ def kept_aside(path: Path) -> Iterator[Callable[[bytes], None]]:
     if path.exists():
         raise UsageError("exists already, and may hold what another run has kept", path=path, hint="name another file")
     held: list[IO[bytes]] = []
-    names: list[str] = []
+    names: list[Path] = []
 
     def keep(line: bytes) -> None:
         try:
             if not held:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+                handle, name = _beside(path, 0o600)
                 names.append(name)
                 held.append(os.fdopen(handle, "wb"))
             held[0].write(line)

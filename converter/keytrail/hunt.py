@@ -6,9 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
+from functools import cached_property
 from typing import Any, Union
-
-import orjson
 
 from keytrail import alerts
 from keytrail.convert import convert
@@ -16,25 +15,28 @@ from keytrail.correlation import Group
 from keytrail.correlation_hunt import Collector, CorrelationHit, Span
 from keytrail.engine import compile_query
 from keytrail.errors import NeedsProfile, Refused, UsageError
+from keytrail.jsontext import lenient
 from keytrail.pack import LEVELS, Rule
 from keytrail.records import Reader
+from keytrail.scan import Stored
 from keytrail.schemas import Schema, get_schema
-from keytrail.search import Ready
+from keytrail.search import Ready, Source
 from keytrail.specialise import tree
 from keytrail.telemetry import Tally
+from keytrail.times import milliseconds
 from keytrail.workers import matches
 
 
 class Hit:
     """One rule that matched one record.
 
-    Parameters: ``record`` is the record or its JSON, which is read when it is asked for; ``number`` counts the records
-    of the file at ``path`` from 1.
+    Parameters: ``record`` is the record, its JSON, or the file that it is in, which is read when it is asked for;
+    ``number`` counts the records of the file at ``path`` from 1.
     """
 
     __slots__ = ("_record", "number", "path", "rule")
 
-    def __init__(self, rule: Rule, record: Mapping[str, Any] | bytes, path: str, number: int) -> None:
+    def __init__(self, rule: Rule, record: Source, path: str, number: int) -> None:
         self.rule = rule
         self.path = path
         self.number = number
@@ -42,10 +44,13 @@ class Hit:
 
     @property
     def record(self) -> Mapping[str, Any]:
-        """The whole record."""
+        """The whole record. Raises :class:`RecordError` where it has to be read, and its file has changed."""
         record = self._record
+        if isinstance(record, Stored):
+            record = record.text(self.number - 1)
         if isinstance(record, bytes):
-            record = self._record = orjson.loads(record)
+            record = lenient(record)
+        self._record = record
         return record
 
     def as_dict(self) -> dict[str, Any]:
@@ -100,13 +105,25 @@ class Window:
 
     def holds(self, event_time: object) -> bool:
         """Tell whether an event lies in it; one without a readable time could, and nothing is passed over for that."""
-        if not self.bounded:
+        moment = milliseconds(event_time) if self.bounded else None
+        if moment is None:
             return True
-        try:
-            time = instant(str(event_time))
-        except UsageError:
-            return True
-        return (self.since is None or time >= self.since) and (self.until is None or time < self.until)
+        return (self.start is None or moment >= self.start) and (self.end is None or moment < self.end)
+
+    @cached_property
+    def start(self) -> int | None:
+        """The first millisecond since 1970 of it: event times are to the millisecond, what is finer is cut off."""
+        return None if self.since is None else _ceiling(self.since)
+
+    @cached_property
+    def end(self) -> int | None:
+        """The first millisecond since 1970 after it."""
+        return None if self.until is None else _ceiling(self.until)
+
+
+def _ceiling(moment: datetime) -> int:
+    """The first whole millisecond since 1970 that is not before ``moment``."""
+    return -((datetime(1970, 1, 1, tzinfo=timezone.utc) - moment) // timedelta(milliseconds=1))
 
 
 def instant(value: str) -> datetime:
@@ -200,19 +217,20 @@ class Hunt:
         Parameters: ``jobs`` is the number of processes that search where there is enough for them to do.
         """
         reader.restart()
-        for match in matches(self, reader, window, self.span, jobs):
-            ready = self.ready[match.ready]
-            self.counts[ready.rule.id] += 1
-            yield Hit(ready.rule, match.source, match.path, match.number)
+        rules = [ready.rule for ready in self.ready]
+        for path, found in matches(self, reader, window, self.span, jobs):
+            for place, number, source in found:
+                rule = rules[place]
+                self.counts[rule.id] += 1
+                yield Hit(rule, source, path, number)
         yield from self._correlated(window)
 
     def _correlated(self, window: Window) -> Iterator[CorrelationHit]:
         span = self.span
         if span.first is None or span.last is None:
             return
-        millisecond, epoch = timedelta(milliseconds=1), datetime(1970, 1, 1, tzinfo=timezone.utc)
-        since = span.first if window.since is None else (window.since - epoch) // millisecond
-        until = span.last if window.until is None else -((epoch - window.until) // millisecond) - 1
+        since = span.first if window.start is None else window.start
+        until = span.last if window.end is None else window.end - 1
         for collector in self.collectors:
             for hit in collector.hits(max(since, span.first), min(until, span.last)):
                 self.counts[hit.rule.id] += 1

@@ -10,7 +10,6 @@ import heapq
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 from keytrail import telemetry
@@ -123,7 +122,7 @@ class IndexHunt:
         kinds = telemetry.survey([one.rule for one in made], self.schema, lambda q: count(self.cluster, index, q)[0])
         for one, holdings in zip(made, check_each(made, self.schema, self.cluster), strict=True):
             lacking = telemetry.blind(one.rule, kinds)
-            if lacking:
+            if lacking and one.rule.id not in self.refused:
                 self.blind[one.rule.id] = f"the index has no {', no '.join(lacking)}"
             broken = [holding for holding in holdings if holding.state == BROKEN]
             if broken:
@@ -302,23 +301,18 @@ def _put(record: dict[str, Any], keys: Sequence[str], value: object) -> None:
 
 def _within(window: Window, schema: Schema) -> dict[str, Any]:
     """The events of a window; one without a time could lie in it, and is taken."""
-    if window.since is None and window.until is None:
+    if not window.bounded:
         return {"match_all": {}}
     bounds: dict[str, Any] = {"format": "epoch_millis"}
-    if window.since is not None:
-        bounds["gte"] = _ceiling(window.since)
-    if window.until is not None:
-        bounds["lt"] = _ceiling(window.until)
+    if window.start is not None:
+        bounds["gte"] = window.start
+    if window.end is not None:
+        bounds["lt"] = window.end
     timeless = {"bool": {"must_not": [{"exists": {"field": schema.time}}]}}
     return {"bool": {"should": [{"range": {schema.time: bounds}}, timeless], "minimum_should_match": 1}}
 
 
-def _ceiling(moment: datetime) -> int:
-    """The first whole millisecond since 1970 that is not before ``moment``."""
-    return -((datetime(1970, 1, 1, tzinfo=timezone.utc) - moment) // timedelta(milliseconds=1))
-
-
 def _narrowed(when: Searched, window: Window) -> Searched:
-    start = when.start if window.since is None else max(when.start, _ceiling(window.since))
-    end = when.end if window.until is None else min(when.end, _ceiling(window.until) - 1)
+    start = when.start if window.start is None else max(when.start, window.start)
+    end = when.end if window.end is None else min(when.end, window.end - 1)
     return Searched(start, end)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import re
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -72,6 +74,35 @@ def deeper_than(value: object, levels: int) -> bool:
         if not containers:
             return False
     return bool(containers)
+
+
+def lenient(data: bytes) -> dict[str, Any]:
+    """Return a record that is JSON, without what is beyond the limits.
+
+    A number beyond a double stays as it is written, and instead of what is nested too deep there is a note.
+    """
+    try:
+        found: dict[str, Any] = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        found = json.loads(data, parse_float=_double)
+    if data.count(b"{") + data.count(b"[") > MAX_DEPTH and deeper_than(found, MAX_DEPTH):
+        found = _cut(found, MAX_DEPTH)
+    return found
+
+
+def _double(written: str) -> float | str:
+    number = float(written)
+    return number if math.isfinite(number) else written
+
+
+def _cut(value: Any, levels: int) -> Any:
+    if not isinstance(value, (dict, list)):
+        return value
+    if not levels:
+        return f"(nested more than {MAX_DEPTH} levels deep)"
+    if isinstance(value, list):
+        return [_cut(one, levels - 1) for one in value]
+    return {key: _cut(one, levels - 1) for key, one in value.items()}
 
 
 def split_records(data: bytes | bytearray, line: int = 1) -> list[Piece] | None:

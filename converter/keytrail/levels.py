@@ -12,9 +12,9 @@ from keytrail.pack import Levelled, Rule
 from keytrail.profile import Level, Profile
 
 
-def raised(rule: Rule, profile: Profile) -> Rule:
+def raised(rule: Rule) -> Rule:
     """Return a rule with the level that it has where it is about the site's own alone, if it says one."""
-    level = rule.own.get("level_at_site") if profile.trails else None
+    level = rule.own.get("level_at_site")
     return rule if level is None else replace(rule, document={**rule.document, "level": level})
 
 
@@ -56,7 +56,8 @@ def moved_levels(profile: Profile, known: Sequence[Rule]) -> list[str]:
 
     Parameters: of two rules of one name in ``known`` the first counts.
     """
-    now = {name: raised(rule, profile).level for rule in reversed(known) for name in (rule.stem, rule.id)}
+    here = [raised(rule) if profile.trails else rule for rule in reversed(known)]
+    now = {name: rule.level for rule in here for name in (rule.stem, rule.id)}
     return [
         f"{profile.path}:{one.line}: {one.rule} is {now[one.rule]} in the pack, no longer {one.instead_of}; "
         f"the site's {one.level} holds"

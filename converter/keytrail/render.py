@@ -7,15 +7,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
+from keytrail import plain_table
 from keytrail.pack import LEVELS, Rule, needs_profile
 from keytrail.visible import visible
 
 if TYPE_CHECKING:
-    from keytrail.convert import Conversion
     from keytrail.hunt import AnyHit
     from keytrail.proof import Report
 
@@ -36,7 +37,9 @@ MOST_ROWS = 40
 def console(*, stderr: bool = False) -> Console:
     """Return a console that writes plain text of a fixed width where it is not a terminal."""
     stream = sys.stderr if stderr else sys.stdout
-    return Console(stderr=stderr, width=None if stream.isatty() else 160, highlight=False, soft_wrap=False)
+    width = None if stream.isatty() else plain_table.WIDTH
+    # A log's :key: is no picture of a key.
+    return Console(stderr=stderr, width=width, highlight=False, emoji=False, soft_wrap=False)
 
 
 def safe(value: object) -> str:
@@ -51,8 +54,13 @@ def coloured(word: str) -> str:
     return f"[{colour}]{word}[/]" if colour else safe(word)
 
 
-def table(title: str, columns: Iterable[str], rows: Iterable[Sequence[str]]) -> Table:
-    """Return a table with one line a row; cells are rich markup, so pass log content through :func:`safe`."""
+def begun(word: str, text: str) -> Text:
+    """Return a text that begins with a level or a verdict in its colour, as a cell; nothing in it is markup."""
+    return Text.assemble((word, _COLOURS.get(word, "")), visible(text))
+
+
+def table(title: str, columns: Iterable[str], rows: Iterable[Sequence[RenderableType]]) -> Table:
+    """Return a table with one line a row; texts in cells are rich markup: pass log content through :func:`safe`."""
     made = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         made.add_column(column, overflow="fold")
@@ -72,44 +80,6 @@ def rules_table(rules: Sequence[Rule]) -> Table:
 
 def _waiting(rule: Rule) -> str:
     return " [dim](needs a profile)[/]" if needs_profile(rule) else ""
-
-
-def verdict_table(conversions: Sequence[Conversion]) -> Table:
-    """Each rule's verdict in each schema, with the letters of its conditions."""
-    letters = condition_letters(conversions)
-    schemas = list(dict.fromkeys(made.schema.name for made in conversions))
-    by_rule: dict[str, dict[str, Conversion]] = {}
-    for made in conversions:
-        by_rule.setdefault(made.rule.stem, {})[made.schema.name] = made
-    rows = [
-        (safe(stem), *(_verdict(found[name], letters) if name in found else "" for name in schemas))
-        for stem, found in by_rule.items()
-    ]
-    return table("Verdicts", ("rule", *schemas), rows)
-
-
-def _verdict(made: Conversion, letters: Mapping[str, str]) -> str:
-    texts = dict.fromkeys(condition.text for condition in made.conditions)
-    return f"{coloured(made.verdict)} {' '.join(letters[text] for text in texts)}".strip()
-
-
-def condition_letters(conversions: Sequence[Conversion]) -> dict[str, str]:
-    """Return a short name for the text of each condition: a, b, …, z, aa, ab, …"""
-    texts = dict.fromkeys(condition.text for made in conversions for condition in made.conditions)
-    return {text: ("" if n < 26 else chr(96 + n // 26)) + chr(97 + n % 26) for n, text in enumerate(texts)}
-
-
-def why_table(conversions: Sequence[Conversion]) -> Table:
-    """What the letters of the verdicts mean, and why rules were refused."""
-    breakers = {part.text: part.breaker for made in conversions for part in made.conditions}
-    rows = [(letter, safe(text), safe(breakers[text])) for text, letter in condition_letters(conversions).items()]
-    refusals = [made for made in conversions if made.error is not None]
-    rows += [(coloured(made.verdict), safe(f"{made.rule.stem}: {_reason(made)}"), "") for made in refusals]
-    return table("Exact if, and why not", ("", "condition or reason", "who can break it"), rows)
-
-
-def _reason(made: Conversion) -> str:
-    return f"{made.schema.name}: {made.error.message}" if made.error is not None else ""
 
 
 def proof_table(report: Report) -> Table:
@@ -188,10 +158,3 @@ def counts_table(rules: Mapping[str, Rule], counts: Mapping[str, int], refused: 
     ]
     silent = sum(1 for rule in order if rule.id not in refused and not counts.get(rule.id))
     return table(f"Hits by rule ({silent} rules without a hit)", ("level", "rule", "hits"), rows)
-
-
-def show_verdicts(conversions: Sequence[Conversion], out: Console) -> None:
-    """Print the verdicts, and what they depend on."""
-    out.print(verdict_table(conversions))
-    if any(made.verdict != "exact" for made in conversions):
-        out.print(why_table(conversions))

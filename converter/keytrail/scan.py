@@ -2,7 +2,8 @@
 
 A file that is one sound document ``{"Records": [...]}``, as CloudTrail writes it, is unpacked in one go and checked in
 one pass from end to end: that it is UTF-8 and JSON, and that each record has an eventSource and an eventName. Only
-these, and the time, are taken out. Whatever is not such a file is left to the careful :class:`keytrail.records.Reader`.
+these are taken out, the time where it is needed, and the JSON of members that most records are asked about. Whatever
+is not such a file is left to the careful :class:`keytrail.records.Reader`.
 """
 
 from __future__ import annotations
@@ -10,15 +11,17 @@ from __future__ import annotations
 import ctypes
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
 from operator import attrgetter
 from pathlib import Path
-from typing import Annotated, Any, Union, cast
+from typing import Annotated, Any, NamedTuple, Union, cast
 
 import msgspec
 import orjson
 from isal import isal_zlib
 
+from keytrail.errors import RecordError
 from keytrail.jsontext import MAX_DEPTH, deeper_than
 from keytrail.records import named_ndjson
 from keytrail.unpack import BOMB_RATIO, GZIP_MAGIC
@@ -31,66 +34,132 @@ MANY = 16
 _DOCUMENT = re.compile(rb'\s*\{\s*"Records"\s*:\s*\[')
 _Damaged = cast(type[Exception], isal_zlib.error)
 _ANCHOR = b'{"eventVersion":'
+_Unsound = (UnicodeDecodeError, msgspec.MsgspecError, RecursionError)
 
-Optional = Union[msgspec.Raw, msgspec.UnsetType]
+ABSENT = msgspec.Raw(b"")
 Text = Annotated[str, msgspec.Meta(min_length=1)]
-
-
-class Outline(msgspec.Struct, gc=False):
-    """What is taken out of every record; the last of duplicate keys counts, as for the reader."""
-
-    eventSource: Text
-    eventName: Text
-    eventTime: Union[str, msgspec.UnsetType, None] = msgspec.UNSET
-    eventVersion: Optional = msgspec.UNSET
-
-
-class _Document(msgspec.Struct):
-    Records: list[Outline]
-    digestS3Bucket: Optional = msgspec.UNSET
-    digestS3Object: Optional = msgspec.UNSET
-
-
-class _Texts(msgspec.Struct):
-    Records: list[msgspec.Raw]
-
-
-_document = msgspec.json.Decoder(_Document)
-_texts = msgspec.json.Decoder(_Texts)
-_line = msgspec.json.Decoder(Outline)
-name_of: Callable[[Outline], str] = attrgetter("eventName")
+Time = Union[str, msgspec.UnsetType, None]
 Kind = tuple[str, str]  # eventSource and eventName
-kind_of: Callable[[Outline], Kind] = attrgetter("eventSource", "eventName")
-time_of: Callable[[Outline], Any] = attrgetter("eventTime")
+source_of: Callable[[Any], str] = attrgetter("eventSource")
+name_of: Callable[[Any], str] = attrgetter("eventName")
+time_of: Callable[[Any], Any] = attrgetter("eventTime")
 
 
 class NotPlain(Exception):
     """The file is for the careful reader."""
 
 
+def _raws(members: Iterable[str]) -> list[tuple[str, Any, Any]]:
+    """Fields that take the JSON of members; of duplicate keys the last one counts, as for the reader."""
+    return [
+        (f"member{place}", msgspec.Raw, msgspec.field(default=ABSENT, name=member))
+        for place, member in enumerate(members)
+    ]
+
+
+class Shape:
+    """What is taken out of every record.
+
+    Parameters: ``timed`` says whether the time is; ``members`` are taken as JSON. A record with one of ``strange`` is
+    for the careful ways: with a member ``a.b`` beside ``a``, say.
+    """
+
+    def __init__(self, members: Sequence[str] = (), strange: Sequence[str] = (), *, timed: bool) -> None:
+        # In the order in which CloudTrail writes them, they are found faster.
+        fields: list[tuple[str, Any] | tuple[str, Any, Any]] = [("eventVersion", msgspec.Raw, ABSENT)]
+        if timed:
+            fields.append(("eventTime", Time, msgspec.UNSET))
+        fields += [("eventSource", Text), ("eventName", Text), *_raws((*members, *strange))]
+        record = msgspec.defstruct("Record", fields, gc=False, kw_only=True)
+        digest = [(name, msgspec.Raw, ABSENT) for name in ("digestS3Bucket", "digestS3Object")]
+        document = msgspec.defstruct("Document", [("Records", list[record]), *digest], kw_only=True)  # type: ignore[valid-type]
+        self.document: msgspec.json.Decoder[Any] = msgspec.json.Decoder(document)
+        self.members = tuple(members)
+        self.timed = timed
+        named = [attrgetter(f"member{place}") for place in range(len(members) + len(strange))]
+        self._members, self._strange = named[: len(members)], named[len(members) :]
+
+    def keys(self, outlines: Sequence[Any]) -> list[tuple[Any, ...]]:
+        """Return of each record the eventSource, the eventName, and the JSON of each member (empty where it is absent).
+
+        Raises :class:`NotPlain` where a record has a strange member.
+        """
+        for strange in self._strange:
+            if list(map(strange, outlines)).count(ABSENT) < len(outlines):
+                raise NotPlain
+        columns = (map(bytes, map(member, outlines)) for member in self._members)
+        return list(zip(map(source_of, outlines), map(name_of, outlines), *columns, strict=True))
+
+
+class _Texts(msgspec.Struct):
+    Records: list[msgspec.Raw]
+
+
+_texts = msgspec.json.Decoder(_Texts)
+
+
+class Line(msgspec.Struct, gc=False):
+    """What is taken out of a record that is a line of its own."""
+
+    eventSource: Text
+    eventName: Text
+    eventTime: Time = msgspec.UNSET
+
+
+_line = msgspec.json.Decoder(Line)
+
+
+class Stored(NamedTuple):
+    """A file that was searched, as it was then: its records can be read again when somebody asks for them."""
+
+    path: str
+    size: int
+    changed: int
+    limit: int
+
+    def text(self, place: int) -> bytes:
+        """Return the JSON of the record at a place. Raises :class:`RecordError` where the file is another by now."""
+        return bytes(_again(self)[place])
+
+
+@lru_cache(maxsize=1)
+def _again(stored: Stored) -> list[msgspec.Raw]:
+    """The records of the file that was asked for last: mostly, they are asked for one after the other."""
+    try:
+        data, now = _content(Path(stored.path), stored.limit)
+        if now == stored:
+            return _texts.decode(data).Records
+    except OSError as error:
+        raise RecordError(f"cannot be read again: {error.strerror}", path=stored.path) from error
+    except (NotPlain, *_Unsound):
+        pass
+    hint = "hunt again, when nobody writes there"
+    raise RecordError("the file has changed since it was searched", path=stored.path, hint=hint)
+
+
 class Scanned:
     """The outlines of a file's records, and the text of each that is asked for."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, shape: Shape, stored: Stored) -> None:
         self._data = data
         self._start = _address(data)
+        self.stored = stored
         try:
             if not data.isascii():
                 str(data, "utf-8")
-            document = _document.decode(data)
-        except (UnicodeDecodeError, msgspec.MsgspecError, RecursionError) as error:
+            document = shape.document.decode(data)
+        except _Unsound as error:
             raise NotPlain from error
-        if document.digestS3Bucket is not msgspec.UNSET or document.digestS3Object is not msgspec.UNSET:
+        if document.digestS3Bucket is not ABSENT or document.digestS3Object is not ABSENT:
             raise NotPlain
-        self.outlines: Sequence[Outline] = document.Records
+        self.outlines: Sequence[Any] = document.Records
         self._all: list[msgspec.Raw] | None = None
 
-    def texts(self, places: Sequence[int]) -> Iterator[tuple[int, bytes]]:
-        """Yield the JSON of the records at some places, which are counted from 0, each with its place."""
+    def texts(self, places: Sequence[int]) -> Iterator[bytes]:
+        """Yield the JSON of the records at some places, which are counted from 0."""
         if len(places) * MANY > len(self.outlines):
             self._all = _texts.decode(self._data).Records
-        for place in places:
-            yield place, self._text(place)
+        return map(self._text, places)
 
     def _text(self, place: int) -> bytes:
         if self._all is None:
@@ -108,31 +177,38 @@ class Scanned:
         The brace before a key that is the record's own is the record's.
         """
         raw = self.outlines[place].eventVersion
-        if isinstance(raw, msgspec.UnsetType):
+        if raw is ABSENT:
             return None
         begin = _address(raw) - self._start - len(_ANCHOR)
         return begin if self._data[max(begin, 0) : begin + len(_ANCHOR)] == _ANCHOR else None
 
 
-def scan(path: Path, limit: int) -> Scanned:
+def scan(path: Path, limit: int, shape: Shape) -> Scanned:
     """Return what is in a file. Raises :class:`NotPlain` for one that the careful reader has to read.
 
     Parameters: ``limit`` is the most bytes that a document may have. Errors: OSError when it cannot be read.
     """
+    data, stored = _content(path, limit)
+    return Scanned(data, shape, stored)
+
+
+def _content(path: Path, limit: int) -> tuple[bytes, Stored]:
+    """What is in a file, unpacked, and which file that is."""
     largest = min(limit, LARGEST)
     name = str(path)
     with path.open("rb", buffering=0) as stream:
         head = stream.read(_HEAD)
         packed = head.startswith(GZIP_MAGIC)
         plain = not named_ndjson(name) and (packed or not name.lower().endswith(".gz"))
-        if not plain or os.fstat(stream.fileno()).st_size > largest or not _DOCUMENT.match(_peek(head, packed)):
+        status = os.fstat(stream.fileno())
+        if not plain or status.st_size > largest or not _DOCUMENT.match(_peek(head, packed)):
             raise NotPlain
         data = head + stream.readall()
     if packed:
         data = _unpacked(data, largest)
     if len(data) > largest:
         raise NotPlain
-    return Scanned(data)
+    return data, Stored(name, status.st_size, status.st_mtime_ns, limit)
 
 
 def _peek(head: bytes, packed: bool) -> bytes:
@@ -160,24 +236,49 @@ def _unpacked(data: bytes, largest: int) -> bytes:
     return found
 
 
-def outline(text: bytes) -> Outline | None:
+def line(text: bytes) -> Line | None:
     """Return the outline of a text that is one sound record; None for anything else."""
     try:
         if not text.isascii():
             str(text, "utf-8")
         return _line.decode(text)
-    except (UnicodeDecodeError, msgspec.MsgspecError, RecursionError):
+    except _Unsound:
         return None
+
+
+class Picker:
+    """Takes the JSON of some members out of the text of a record."""
+
+    def __init__(self, members: tuple[str, ...]) -> None:
+        self._members = members
+        self._decoder = msgspec.json.Decoder(msgspec.defstruct("Members", _raws(members), gc=False))
+
+    def __call__(self, text: bytes) -> dict[str, bytes]:
+        """Return the members that the record has, each with its JSON."""
+        found = msgspec.structs.astuple(self._decoder.decode(text))
+        return {name: bytes(raw) for name, raw in zip(self._members, found, strict=True) if raw is not ABSENT}
+
+
+picker = lru_cache(maxsize=1024)(Picker)
+
+
+def value(text: bytes, levels: int = MAX_DEPTH - 1) -> Any:
+    """Return the value of JSON that was scanned. Raises :class:`NotPlain` where it is beyond the reader's limits.
+
+    Parameters: ``levels`` is how deep it may be nested; a record's member by default.
+    """
+    try:
+        found = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise NotPlain from error
+    if text.count(b"{") + text.count(b"[") > levels and deeper_than(found, levels):
+        raise NotPlain
+    return found
 
 
 def record(text: bytes) -> dict[str, Any]:
     """Return the record of a text that was scanned. Raises :class:`NotPlain` where it is beyond the reader's limits."""
-    try:
-        found: dict[str, Any] = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        raise NotPlain from error
-    if text.count(b"{") + text.count(b"[") > MAX_DEPTH and deeper_than(found, MAX_DEPTH):
-        raise NotPlain
+    found: dict[str, Any] = value(text, MAX_DEPTH)
     return found
 
 
@@ -207,11 +308,13 @@ _acquire.argtypes, _acquire.restype = [ctypes.py_object, ctypes.POINTER(_Buffer)
 _release.argtypes, _release.restype = [ctypes.POINTER(_Buffer)], None
 
 
+_view = _Buffer()
+
+
 def _address(held: bytes | msgspec.Raw) -> int:
     """Where the bytes of an object lie: msgspec gives parts of its input as views of it, but not their place."""
-    view = _Buffer()
-    _acquire(held, view, 0)
+    _acquire(held, _view, 0)
     try:
-        return int(view.buf or 0)
+        return int(_view.buf or 0)
     finally:
-        _release(view)
+        _release(_view)

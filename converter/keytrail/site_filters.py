@@ -34,12 +34,15 @@ def apply_profile(rules: Sequence[Rule], profile: Profile, variant: str = "") ->
 
     No Sigma filter narrows a correlation. What one says of itself narrows the rules that it names, for it alone.
     """
+
     site = profile.site if profile.trails else None  # what needs to know the trails still does
 
     def change(given: Sequence[Rule]) -> list[Rule]:
         filters = site_filters(profile, given)
-        made = (raised(narrow(rule, filters), profile) for rule in given)
-        return [replace(rule, site=site, variant=rule.variant + variant) for rule in made]
+        made = (narrow(rule, filters) for rule in given)
+        # Without trails, or once it has expired, a profile narrows nothing, and the rule is then about any key.
+        levels = (raised(rule) if rule.applied and site else rule for rule in made)
+        return [replace(rule, site=site, variant=rule.variant + variant) for rule in levels]
 
     return [_correlation(rule, profile) for rule in rewired(rules, change)]
 
@@ -103,7 +106,7 @@ def as_yaml(one: Filter) -> str:
 
 def _turned_on(profile: Profile, name: str, exclusion: Exclusion) -> Filter:
     """A filter of the pack, under the site's own owner, reason and expiry."""
-    folder = packaged("rules") / "filters"
+    folder = packaged("exclusions")
     found = [one for one in load_filters([folder]).filters if one.stem == name and not one.template]
     if not found:
         raise ProfileError(f"there is no filter {name!r} to turn on", path=profile.path, line=profile.line("filters"))
@@ -310,7 +313,7 @@ _KINDS = ("role", "user", "account")
 
 def _template(term: str) -> Filter:
     """The filter of the pack whose placeholders the profile fills."""
-    return next(one for one in load_filters([packaged("rules") / "filters" / f"known_{term}.yml"]).filters)
+    return next(one for one in load_filters([packaged("exclusions") / f"known_{term}.yml"]).filters)
 
 
 def _filled(template: Filter, values: Mapping[str, list[str]]) -> Iterator[tuple[str, Selections]]:

@@ -6,26 +6,42 @@ pair leaves no rule need not be read any further. The tree is that of the engine
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Generic, TypeVar, Union
 
 from keytrail.engine import Document, Predicate, ascii_lower, combined, compile_query, read_bool
 from keytrail.mapping import IndexMapping
+from keytrail.parts import Parts
 
 NAME, SOURCE = "eventName", "eventSource"
 # Callers choose an eventName (of a call that fails, any at all), so what is remembered of them is bounded.
 MOST_KEPT, LONGEST_KEPT = 20_000, 200
 
 
+Question = Callable[[Parts], bool]
+
+
 @dataclass(frozen=True)
 class Leaf:
-    """A question about the field at ``path`` in a document; None is about more than one field."""
+    """A question about the field at ``path`` in a document, or with ``below`` all that is there and below it.
+
+    ``path`` is None where it is about more than that.
+    """
 
     asks: Predicate
     path: str | None = None
+    below: bool = False
     # The values of which the field must have one, in lower case; None where that is not so simple.
     values: frozenset[str] | None = None
+
+    @property
+    def member(self) -> str | None:
+        """The member of a record that holds the field, unless a member ``a.b`` does; an underscore stands for many."""
+        parts = [] if self.path is None else self.path.split(".")
+        return parts[0] if parts and "_" not in parts else None
 
 
 @dataclass(frozen=True)
@@ -53,14 +69,28 @@ def tree(query: Mapping[str, Any], mapping: IndexMapping) -> Tree:
         return Branch(trees(needed), trees(should), trees(excluded), wanted)
     if kind in ("match_all", "match_none"):
         return kind == "match_all"
-    name = inner.get("field") if kind == "exists" else next(iter(inner))
-    found = mapping.field(name)
     asks = compile_query(query, mapping)
+    if kind == "script":  # compares two fields
+        return Leaf(asks)
+    name, below = _about(kind, inner)
+    if below or mapping.is_object(name):
+        return Leaf(asks, name, below=True)
+    found = mapping.field(name)
     if found is None or found.uncertain or found.type == "flattened":
         return Leaf(asks)
     plain = found.type == "keyword" and found.normalizer is None
     values = frozenset(map(ascii_lower, _terms(kind, inner.get(name)))) if plain else None
-    return Leaf(asks, found.source, values or None)
+    return Leaf(asks, found.source, values=values or None)
+
+
+def _about(kind: str, inner: Mapping[str, Any]) -> tuple[str, bool]:
+    """The field that a question is about, and whether what is below it counts."""
+    name = inner.get("field", "") if kind == "exists" else next(iter(inner))
+    if name == "_ignored":  # holds the names of fields, so it is about the field that is named
+        spec = inner[name]
+        name = spec.get("value", "") if isinstance(spec, Mapping) else spec
+        return (name[:-1], True) if kind == "prefix" else (name, False)
+    return name.removesuffix(".*"), kind == "exists" and name.endswith(".*")
 
 
 def _terms(kind: str, spec: Any) -> list[str]:
@@ -77,7 +107,7 @@ def reduced(node: Tree, known: Document) -> Tree:
     """Return what is left of a tree once the fields in ``known`` have the values that they have there."""
     if isinstance(node, Branch):
         return _branch(node, known)
-    return node.asks(known) if isinstance(node, Leaf) and node.path in known else node
+    return node.asks(known) if isinstance(node, Leaf) and node.path in known and not node.below else node
 
 
 def _branch(node: Branch, known: Document) -> Tree:
@@ -102,14 +132,31 @@ def _branch(node: Branch, known: Document) -> Tree:
     return Branch(tuple(needed), tuple(should), tuple(excluded), max(wanted, 0))
 
 
-def predicate(node: Tree) -> Predicate:
-    """Return the predicate of a tree."""
+def predicate(node: Tree) -> Question:
+    """Return what asks the parts of a record what the tree asks."""
     if isinstance(node, bool):
-        return lambda document: node
+        return lambda parts: node
     if isinstance(node, Leaf):
-        return node.asks
+        return _remembered(node)
     needed, should, excluded = (tuple(map(predicate, part)) for part in (node.needed, node.should, node.excluded))
     return combined(needed, should, excluded, node.wanted)
+
+
+def _remembered(leaf: Leaf) -> Question:
+    member, asks = leaf.member, leaf.asks
+    if member is None:
+        return lambda parts: asks(parts.document())
+
+    def remembered(parts: Parts) -> bool:
+        facts = parts.facts(member)
+        if facts is None:
+            return asks(parts.document())
+        answer = facts.get(asks)
+        if answer is None:
+            answer = facts[asks] = asks(parts.document(member))
+        return answer
+
+    return remembered
 
 
 def required(node: Tree, path: str) -> frozenset[str] | None:
@@ -126,33 +173,111 @@ def required(node: Tree, path: str) -> frozenset[str] | None:
     return min(found, key=len, default=None)
 
 
+def written(node: Tree) -> list[frozenset[bytes]]:
+    """Return what the JSON of a record that fulfils a tree has in it: of each set, one at least.
+
+    These are the names of the members that must be there. JSON can write a name with escapes; such a text is to be
+    taken as one that has them all.
+    """
+    if isinstance(node, bool):
+        return []
+    if isinstance(node, Leaf):
+        name = "" if node.path is None or node.below else node.path.rpartition(".")[2]
+        return [frozenset([f'{name}"'.encode()])] if re.fullmatch(r"[A-Za-z][A-Za-z0-9:-]*", name) else []
+    found = [names for part in node.needed for names in written(part)]
+    if node.should and node.wanted >= 1:
+        either = [written(part) for part in node.should]
+        if all(either):
+            found.append(frozenset().union(*(names[0] for names in either)))
+    return list(dict.fromkeys(found))
+
+
 Subject = TypeVar("Subject")
+BELOW = ".*"
 
 
 def members(node: Tree) -> frozenset[str] | None:
     """Return the members of a record that a query can depend on; None is any.
 
-    ``a.b`` is a member ``b`` of the member ``a``, or a member ``a.b``; an underscore can stand for many names.
+    ``a.b`` is a member ``b`` of the member ``a``, or a member ``a.b``. ``a.b.*`` is any member ``a.b.c``.
     """
     if isinstance(node, bool):
         return frozenset()
     if isinstance(node, Leaf):
-        parts = [] if node.path is None else node.path.split(".")
-        some = parts and "_" not in parts
-        return frozenset(".".join(parts[:count]) for count in range(1, len(parts) + 1)) if some else None
+        if node.path is None or node.member is None:
+            return None
+        parts = node.path.split(".")
+        below = [node.path + BELOW] if node.below else []
+        return frozenset([*below, *(".".join(parts[:count]) for count in range(1, len(parts) + 1))])
     found = [members(part) for part in (*node.needed, *node.should, *node.excluded)]
     return None if None in found else frozenset().union(*filter(None, found))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Left(Generic[Subject]):
-    """What is left for a source and a name: the subjects that can match, in order, each with its predicate.
+    """What is left for a source and a name: the subjects that can match, in order, each with what it asks.
 
-    ``members`` are those of the record that the predicates can depend on; None is any.
+    ``members`` are those of the record that the questions can depend on; None is any. ``names`` are of each subject
+    what :func:`written` gives.
     """
 
-    asks: tuple[tuple[Subject, Predicate], ...]
+    asks: tuple[tuple[Subject, Question], ...]
     members: frozenset[str] | None
+    names: tuple[tuple[frozenset[bytes], ...], ...] = ()
+    _possible: dict[tuple[bool, ...], tuple[tuple[Subject, Question], ...]] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def subjects(self) -> frozenset[Subject]:
+        """Those that can match."""
+        return frozenset(subject for subject, _ in self.asks)
+
+    @cached_property
+    def few(self) -> bool:
+        """Whether there is an end to the names of the members."""
+        return self.members is not None and not any(name.endswith(BELOW) for name in self.members)
+
+    @cached_property
+    def own(self) -> tuple[str, ...]:
+        """The members without a dot, which CloudTrail's records have."""
+        return tuple(sorted(name for name in self.members or () if "." not in name))
+
+    @cached_property
+    def dotted(self) -> tuple[str, ...]:
+        """The others: names like ``a.b``, which could stand for what is in ``a``."""
+        return tuple(sorted(name for name in self.members or () if "." in name))
+
+    @cached_property
+    def strange(self) -> tuple[bytes, ...]:
+        """What the text of a record that has other members of these names has in it. An escape could hide one."""
+        return (b"\\u", *{f'"{name.partition(".")[0]}.'.encode() for name in self.dotted}) if self.dotted else ()
+
+    @cached_property
+    def _all_names(self) -> tuple[bytes, ...]:
+        return tuple(sorted({name for sets in self.names for names in sets for name in names}))
+
+    def possible(self, text: bytes) -> tuple[tuple[Subject, Question], ...]:
+        """Return what is left to ask of a record once it is known which names its JSON has in it: mostly nothing."""
+        if b"\\" in text and b"\\u" in text:  # an escape could hide a name
+            return self.asks
+        there = tuple([name in text for name in self._all_names])
+        found = self._possible.get(there)
+        if found is None:
+            held = {name for name, is_there in zip(self._all_names, there, strict=True) if is_there}
+            pairs = zip(self.asks, self.names, strict=True)
+            found = tuple(asks for asks, sets in pairs if all(not held.isdisjoint(names) for names in sets))
+            if len(self._possible) >= MOST_KEPT:
+                self._possible.clear()
+            self._possible[there] = found
+        return found
+
+    def matching(self, parts: Parts) -> tuple[Subject, ...]:
+        """Return the subjects that match a record."""
+        return matching(self.asks, parts)
+
+
+def matching(asks: Iterable[tuple[Subject, Question]], parts: Parts) -> tuple[Subject, ...]:
+    """Return the subjects whose question a record answers with yes."""
+    return tuple([subject for subject, question in asks if question(parts)])
 
 
 class Specialised(Generic[Subject]):
@@ -174,20 +299,6 @@ class Specialised(Generic[Subject]):
             if names is None:
                 self._any.append(place)
         self._pairs: dict[tuple[str, str], Left[Subject]] = {}
-        self._busy: set[str] = set()
-        self.idle: set[str] = set()
-        """Names of events that no subject can match, whatever their source; only ever looked at, outside."""
-
-    def is_idle(self, name: str) -> bool:
-        """Tell whether no subject can match an event of this name, and remember it."""
-        if name in self._busy or not self._settles:
-            return False
-        busy = any(reduced(whole, {NAME: name}) is not False for _, whole in self._for(name))
-        if len(name) <= LONGEST_KEPT:
-            kept = self._busy if busy else self.idle
-            _make_room(kept)
-            kept.add(name)
-        return not busy
 
     def _for(self, name: str) -> list[tuple[Subject, Tree]]:
         places = sorted(self._any + self._named.get(ascii_lower(name), []))
@@ -201,13 +312,10 @@ class Specialised(Generic[Subject]):
             reductions = [(subject, reduced(whole, known)) for subject, whole in self._for(name)]
             left = [(subject, rest) for subject, rest in reductions if rest is not False]
             needed = members(Branch(tuple(rest for _, rest in left), (), (), 0)) if self._settles else None
-            found = Left(tuple((subject, predicate(rest)) for subject, rest in left), needed)
+            names = tuple(tuple(written(rest)) for _, rest in left)
+            found = Left(tuple((subject, predicate(rest)) for subject, rest in left), needed, names)
             if len(source) + len(name) <= LONGEST_KEPT:
-                _make_room(self._pairs)
+                if len(self._pairs) >= MOST_KEPT:
+                    self._pairs.clear()
                 self._pairs[source, name] = found
         return found
-
-
-def _make_room(kept: set[str] | dict[Any, Any]) -> None:
-    if len(kept) >= MOST_KEPT:
-        kept.clear()

@@ -108,6 +108,8 @@ def load_state(path: Path, paths: Sequence[str]) -> State:
     never taken for an empty one, for then everything would be told again.
     """
     wanted = tuple(sorted({os.path.abspath(one) for one in paths}))
+    if path.exists() and not path.is_file():
+        raise StateError("the state is no file", path=path, hint="name a file")
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:

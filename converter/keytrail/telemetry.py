@@ -74,7 +74,8 @@ def blind(rule: Rule, found: Mapping[str, Sequence[Kind]]) -> list[str]:
     return [kind.name for word in words(rule) for kind in found.get(word, ()) if kind.events == 0]
 
 
-_ASKED = ("eventSource", "readOnly", "managementEvent", "eventCategory")
+# The members of a record that tell its kind.
+ASKED = ("eventSource", "readOnly", "managementEvent", "eventCategory")
 Shape = tuple[Union[str, None], ...]
 
 
@@ -86,7 +87,7 @@ class Tally:
 
     def take(self, record: Mapping[str, Any]) -> None:
         """Count a record."""
-        self.shapes[tuple([_word(record.get(name)) for name in _ASKED])] += 1
+        self.shapes[tuple([_word(record.get(name)) for name in ASKED])] += 1
 
     def add(self, other: Tally) -> None:
         """Add what another has counted."""
@@ -104,7 +105,7 @@ class Tally:
 
     def _lacks(self, selections: Sequence[Selection]) -> bool:
         """No record is of the kind, or could be: an old one does not say whether it is about a change."""
-        wanted = [{_ASKED.index(name): _word(value) for name, value in one.items()} for one in selections]
+        wanted = [{ASKED.index(name): _word(value) for name, value in one.items()} for one in selections]
         return not any(
             all(shape[place] in (value, None) for place, value in one.items())
             for one in wanted

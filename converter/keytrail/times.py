@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from datetime import datetime, timedelta, timezone
 from functools import lru_cache
 
@@ -14,6 +15,7 @@ _ISO = re.compile(
     r"(?::(?P<second>\d\d)(?:[.,](?P<fraction>\d{1,9}))?)?)?)?(?P<zone>Z|[+-]\d\d(?::?\d\d)?)?)?)?)?",
     re.ASCII,
 )
+_FORM, _DIGITS = b"0000-00-00T00:00:00Z", bytes.maketrans(b"123456789", b"000000000")
 _PLAIN = re.compile(r"([01]\d|2[0-3]):([0-5]\d):([0-5]\d)Z", re.ASCII)
 
 
@@ -40,6 +42,21 @@ def milliseconds(value: object) -> int | None:
     except (ValueError, OverflowError):
         return None
     return (moment - _EPOCH) // timedelta(milliseconds=1)
+
+
+def plain_ends(values: Iterable[object]) -> tuple[object, object]:
+    """Return the first and the last of some times in the form of CloudTrail; None for both where others are among them.
+
+    The order of such times is that of their letters.
+    """
+    distinct = set(values)
+    try:
+        text = "\n".join(distinct)  # type: ignore[arg-type]  # what is no text is an error
+    except TypeError:
+        return None, None
+    if not text.isascii() or text.encode().translate(_DIGITS) != b"\n".join([_FORM] * len(distinct)):
+        return None, None
+    return min(distinct, default=None), max(distinct, default=None)  # type: ignore[type-var]
 
 
 @lru_cache(maxsize=4096)

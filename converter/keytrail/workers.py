@@ -21,7 +21,7 @@ from keytrail.correlation_engine import Mark
 from keytrail.correlation_hunt import Span
 from keytrail.errors import WorkerError
 from keytrail.records import STDIN, Found, Reader, Tally
-from keytrail.search import Match, Search
+from keytrail.search import Matches, Search
 
 if TYPE_CHECKING:
     from keytrail.hunt import Hunt, Window
@@ -39,7 +39,7 @@ PARTS_A_JOB = 2
 class Part:
     """What was found in some files."""
 
-    matches: list[Match] = field(default_factory=list)
+    matches: list[Matches] = field(default_factory=list)
     marks: list[tuple[int, list[Mark]]] = field(default_factory=list)
     span: Span = field(default_factory=Span)
     searched: int = 0
@@ -47,7 +47,7 @@ class Part:
     kinds: telemetry.Tally = field(default_factory=telemetry.Tally)
 
 
-def matches(hunt: Hunt, reader: Reader, window: Window, span: Span, jobs: int) -> Iterator[Match]:
+def matches(hunt: Hunt, reader: Reader, window: Window, span: Span, jobs: int) -> Iterator[Matches]:
     """Yield what the rules of ``hunt`` match, in the order of the records.
 
     The counts of ``reader`` and ``hunt``, its collectors and ``span`` are brought up to date on the way. Raises
@@ -61,7 +61,7 @@ def matches(hunt: Hunt, reader: Reader, window: Window, span: Span, jobs: int) -
     pool = ProcessPoolExecutor(jobs, _context(), _start, (hunt, window, reader.limit))
     waiting: deque[Future[Part]] = deque()
 
-    def first() -> Iterator[Match]:
+    def first() -> Iterator[Matches]:
         part = waiting.popleft().result()
         for place, marks in part.marks:
             hunt.collectors[place].take(marks)

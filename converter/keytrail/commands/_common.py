@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
@@ -35,12 +40,13 @@ def plain(text: str) -> str:
 
 
 def named_errors(command: Command) -> Command:
-    """Turn the errors that Keytrail names into a message and exit code 2."""
+    """Turn the errors that Keytrail names, and those of the system, into a message and exit code 2."""
 
     @wraps(command)
     def run(*args: Any, **kwargs: Any) -> Any:
         try:
-            return command(*args, **kwargs)
+            with _ended_in_order():
+                return command(*args, **kwargs)
         except KeytrailError as error:
             complain(error)
             sys.exit(BAD_INPUT)
@@ -50,8 +56,37 @@ def named_errors(command: Command) -> Command:
         except BrokenPipeError:
             sys.stderr.close()
             sys.exit(FINE)
+        except OSError as error:
+            # Say, a full disk. Python writes out what is left when it ends, and would complain a second time.
+            sys.stdout = None
+            where = error.filename or "the output, or a temporary file"
+            complain(f"{where} cannot be read or written: {error.strerror or error}")
+            sys.exit(BAD_INPUT)
 
     return run  # type: ignore[return-value]
+
+
+@contextmanager
+def _ended_in_order() -> Iterator[None]:
+    """Leave by way of an exception when asked to end (SIGTERM, SIGHUP), so that processes and servers end as well."""
+    own = os.getpid()
+
+    def end(number: int, frame: FrameType | None) -> None:
+        if os.getpid() != own:  # a process that searches for this one: it has nothing to put in order
+            os._exit(128 + number)
+        sys.exit(128 + number)
+
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    # One that is ignored, as by nohup, stays so; and only a program's first thread may ask for signals.
+    asked = threading.current_thread() is threading.main_thread()
+    taken = [number for number in numbers if asked and signal.getsignal(number) is signal.SIG_DFL]
+    for number in taken:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
 
 
 class Examples(click.Command):
@@ -119,9 +154,10 @@ FORMAT = click.option(
 def show_report(report: Report) -> None:
     """Print the proof as a table, failures last."""
     from keytrail import render
+    from keytrail.verdict_tables import show_verdicts
 
     out = render.console()
-    render.show_verdicts(report.conversions, out)
+    show_verdicts(report.conversions)
     out.print(render.proof_table(report))
     for failure in report.failures:
         place = f"{failure.path}:{failure.line}: " if failure.path else ""

@@ -132,12 +132,13 @@ def _swallowed(rules: Sequence[Rule]) -> list[str]:
 def filters_among(pack: Pack, folder: Path | None) -> list[KeytrailError]:
     """Return what is wrong with the filters that lie among the rules, whether they are turned on or not.
 
-    Those of the pack itself are the site's to judge once it turns them on, so that they do not expire here.
+    To the pack's rules belong its own. Those are the site's to judge once it turns them on: they do not expire here.
     """
-    from keytrail.filters import check_targets, expired, read_filter
+    from keytrail.filters import check_targets, expired, load_filters, read_filter
 
-    found: list[KeytrailError] = []
-    read: list[Filter] = []
+    own = load_filters([packaged("exclusions")]) if folder is None else None
+    found: list[KeytrailError] = [] if own is None else own.errors
+    read: list[Filter] = [] if own is None else own.filters
     for document in pack.filters:
         try:
             read.append(read_filter(document))
@@ -151,7 +152,7 @@ def _named(names: Sequence[str]) -> Filters:
     from keytrail.filters import Filters, load_filters
 
     found = Filters()
-    home = packaged("rules") / "filters"
+    home = packaged("exclusions")
     for name in names:
         path = Path(name)
         if not (path.suffix in (".yml", ".yaml") or path.is_dir()):

@@ -32,6 +32,7 @@ from keytrail.pack import Rule
 from keytrail.schemas import Schema
 from keytrail.site import load_site
 from keytrail.verdict import Query
+from keytrail.verdict_tables import show_verdicts
 
 
 @click.command(
@@ -112,9 +113,7 @@ def command(
     if len(made) == 1 and made[0].error is not None:
         complain(made[0].error)
     elif made:
-        from keytrail import render  # what draws tables takes as long to import as all rules to convert
-
-        render.show_verdicts(made, render.console(stderr=True))
+        show_verdicts(made, stderr=True)
     finish(BAD_INPUT if pack.errors else FINE, DOES_NOT_HOLD if any(one.query is None for one in made) else FINE)
 
 

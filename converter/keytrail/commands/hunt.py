@@ -109,7 +109,7 @@ def command(
     """
     _check(since, until, state)
     _check_place(paths, url, index, state)
-    window = Window(instant(since) if since not in (None, LAST) else None, instant(until) if until else None)
+    window = _window(since, until)
     own = load_site(site)
     pack = packs([], folder, own.rules)
     narrowing = narrow_pack(pack, filters, own, folder)
@@ -146,6 +146,15 @@ def _check(since: str | None, until: str | None, state: Path | None) -> None:
     if state is not None and until is not None:
         hint = "leave --until out: the events after it would never be hunted in"
         raise UsageError("--until does not go with --since last", hint=hint)
+
+
+def _window(since: str | None, until: str | None) -> Window:
+    window = Window(instant(since) if since not in (None, LAST) else None, instant(until) if until else None)
+    if window.since is not None and window.until is not None and window.since >= window.until:
+        raise UsageError(
+            "--since is not before --until: nothing lies between them", hint="are they the wrong way round?"
+        )
+    return window
 
 
 def _check_place(paths: tuple[str, ...], url: str | None, index: str | None, state: Path | None) -> None:
@@ -274,9 +283,9 @@ def _finish(pack: Pack, summary: Summary, levels: set[str], fail_on: str | None,
         complain(error)
     if summary.bad_count > len(summary.bad):
         complain(f"{summary.bad_count - len(summary.bad):,} more bad inputs")
-    unread = some and not summary.records
+    unread = some and not summary.searched
     if unread:
-        complain("no CloudTrail record was read")
+        complain("no record lies in the time searched" if summary.records else "no CloudTrail record was read")
     failed = fail_on is not None and worst(sorted(levels)) >= LEVELS.index(fail_on)
     bad = bool(pack.errors or summary.bad_count or unread)
     finish(BAD_INPUT if bad else FINE, DOES_NOT_HOLD if failed or refused else FINE)

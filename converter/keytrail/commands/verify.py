@@ -29,6 +29,7 @@ from keytrail.holding import BROKEN, HOLDS, Holding
 from keytrail.render import coloured, safe
 from keytrail.site import load_site
 from keytrail.trial import Stopped
+from keytrail.verdict_tables import condition_letters
 from keytrail.verify import Verification, Verified, verify
 
 STATES = {HOLDS: "[green]holds[/]", BROKEN: "[red]broken[/]"}
@@ -110,7 +111,7 @@ def _show(found: Verification, out: Console) -> None:
     if found.tried.refused:
         rows = [(safe(name), safe(reason)) for name, reason in list(found.tried.refused.items())[:10]]
         out.print(render.table(f"{len(found.tried.refused)} events that this index refuses", ("event", "reason"), rows))
-    letters = render.condition_letters([one.made for one in found.rules])
+    letters = condition_letters([one.made for one in found.rules])
     _show_rules(found, letters, out)
     _show_conditions(found, letters, out)
     counts = ", ".join(f"{count} {outcome}" for outcome, count in found.outcomes.most_common())

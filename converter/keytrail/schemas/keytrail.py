@@ -181,11 +181,14 @@ def _objectlike(key: str, value: Any) -> Any:
     return value if isinstance(value, dict) else {"_value": value}
 
 
+_SCALARS = frozenset((str, int, float, bool, type(None)))
+
+
 def _clean(node: Any) -> Any:
-    if isinstance(node, (str, int, float)) or node is None:  # asked first: Mapping is slow to ask for
-        return node
-    if isinstance(node, Mapping):
-        return {_clean_key(str(key)): _clean(value) for key, value in node.items()}
+    if isinstance(node, (dict, Mapping)):  # dict is asked first: Mapping is slow to ask for
+        return {
+            _clean_key(str(key)): value if type(value) in _SCALARS else _clean(value) for key, value in node.items()
+        }
     if isinstance(node, list):
         return [_clean(element) for element in node]
     return node

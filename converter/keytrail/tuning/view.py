@@ -90,6 +90,8 @@ def not_measured(found: Tuning) -> dict[str, str]:
         why["precision"] = "no labels were given: --labels FILE"
     elif not survey.labelled.total():
         why["precision"] = "none of the labels is of a hit of this rule"
+    elif survey.labels.unused:
+        why["every label"] = f"{survey.labels.unused:,} of {len(survey.labels.given):,} are of no hit of this rule"
     if found.cases is None:
         why["lost cases"] = f"there are no cases of {survey.rule.stem}: --cases DIR"
     if survey.untimed:
