@@ -264,7 +264,7 @@ def test_a_profile_of_levels_alone_needs_no_trails_and_narrows_nothing(tmp_path:
     changed = json.loads(keytrail("rules", "--site", tmp_path, "--json").stdout)
     before = json.loads(keytrail("rules", "--json").stdout)
     assert [(one["stem"], one["level"]) for one, was in zip(changed, before, strict=True) if one != was] == [
-        ("trail_key_disabled", "medium")
+        ("trail_key_disabled", "low")
     ]
     asked = ("convert", "--schema", "keytrail", "--format", "json")
     assert (

@@ -212,6 +212,8 @@ def _exclusion(entry: Mapping[str, Any], site: Exclusion) -> Exclusion:
 def _check_trails(profile: Profile, value: Mapping[str, Any]) -> None:
     """Whom to trust with the logs says something once it is known whose logs, trails and keys they are."""
     trusted = [name for name in ("accounts", "readers", "administrators", "trusted_networks") if name in value]
+    if not profile.trails and not trusted and not profile.levels and not profile.turned_on:
+        raise ProfileError("the profile needs trails, levels or filters", path=profile.path, line=1)
     if trusted and not profile.trails:
         message = f"{trusted[0]} without trails narrow nothing"
         hint = "name the trails with their buckets and keys, or levels and filters alone"
@@ -255,5 +257,5 @@ def _check_twice(profile: Profile) -> None:
             message = f"the trail {trail.arn} stands twice, with another bucket or prefix in line {first}"
             hint = "it writes to one of them; say earlier: true of the one that it wrote to before"
             raise ProfileError(message, path=profile.path, line=line, hint=hint)
-    if not now:
+    if profile.trails and not now:
         raise ProfileError("all trails are earlier ones", path=profile.path, line=profile.line("trails"))
