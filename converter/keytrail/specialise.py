@@ -182,8 +182,10 @@ def written(node: Tree) -> list[frozenset[bytes]]:
     if isinstance(node, bool):
         return []
     if isinstance(node, Leaf):
-        name = "" if node.path is None or node.below else node.path.rpartition(".")[2]
-        return [frozenset([f'{name}"'.encode()])] if re.fullmatch(r"[A-Za-z][A-Za-z0-9:-]*", name) else []
+        name = "" if node.path is None else node.path.rpartition(".")[2]
+        # What is below a name can be written in one with it, "name.other".
+        end = "" if node.below else '"'
+        return [frozenset([f"{name}{end}".encode()])] if re.fullmatch(r"[A-Za-z][A-Za-z0-9:-]*", name) else []
     found = [names for part in node.needed for names in written(part)]
     if node.should and node.wanted >= 1:
         either = [written(part) for part in node.should]
