@@ -6,8 +6,11 @@ import gzip
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -376,3 +379,49 @@ def test_no_record_of_a_pipe_is_lost(tmp_path: Path) -> None:
     hits = sum(1 for _ in hunt.run(reader))
     writer.join()
     assert (reader.records, reader.bad_count, hits) == (5_000, 0, 5_000)
+
+
+WAITING = """
+import os, sys, time
+from pathlib import Path
+from keytrail.data import packaged
+from keytrail.hunt import Hunt
+from keytrail.pack import load_rules
+from keytrail.records import Reader
+from keytrail.schemas import get_schema
+from keytrail.search import Search
+
+def wait(self, reader, paths):
+    Path(sys.argv[2], str(os.getpid())).touch()
+    time.sleep(60)
+    return iter(())
+
+Search.run = wait
+rules = load_rules([packaged("rules") / "key" / "trail_key_disabled.yml"]).rules
+list(Hunt.prepare(rules, get_schema("keytrail")).run(Reader([sys.argv[1]]), jobs=2))
+"""
+
+
+def test_processes_end_with_the_one_that_started_them_however_it_ends(many: Path, tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+    pids.mkdir()
+    with subprocess.Popen([sys.executable, "-c", WAITING, str(many), str(pids)]) as hunting:
+        assert becomes(lambda: any(pids.iterdir()))
+        hunting.kill()
+    started = [int(path.name) for path in pids.iterdir()]
+    assert becomes(lambda: not any(map(runs, started)))
+
+
+def becomes(true: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + 20
+    while not true() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return true()
+
+
+def runs(pid: int) -> bool:
+    """Whether a process lives; one that has ended and that nobody has asked about does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

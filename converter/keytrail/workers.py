@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -156,9 +157,17 @@ class _Worker:
 
 
 def _start(hunt: Hunt, window: Window, limit: int) -> None:
-    # An interrupt is for the process that was started: it ends the others.
+    # An interrupt is for the process that was started: it ends the others, unless it is itself ended by force.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     _Worker.current = _Worker(hunt, window, limit)
+
+
+def _end_with(parent: int) -> None:
+    """End this process once the one that started it has gone."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
 
 
 def _work(paths: list[Path]) -> Part:
