@@ -203,3 +203,9 @@ def test_options_for_kibana_are_refused_for_other_targets() -> None:
     done = CliRunner().invoke(main, ["convert", "trail_key_disabled", "--every", "10"])
     assert done.exit_code == 2
     assert "--every is for --target kibana" in done.stderr
+
+
+def test_rules_without_a_kibana_are_not_passed_over() -> None:
+    done = CliRunner().invoke(main, ["plan", "trail_key_disabled", "--elasticsearch", "http://127.0.0.1:9"])
+    assert done.exit_code == 2
+    assert "rules are planned for Kibana" in done.stderr

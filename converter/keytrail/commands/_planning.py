@@ -131,6 +131,8 @@ def deployment(asked: Asked, stop: threading.Event) -> Iterator[tuple[Deployment
     """
     if asked.url is None and asked.elasticsearch is None:
         raise UsageError("there is nothing to plan for", hint="name --kibana URL, --elasticsearch URL, or both")
+    if asked.url is None and asked.names:
+        raise UsageError("rules are planned for Kibana, and none is named", hint="name --kibana URL, or no rules")
     schema = get_schema(asked.name)
     found = Deployment({"schema": schema.name})
     with ExitStack() as stack:
