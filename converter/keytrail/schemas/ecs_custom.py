@@ -50,6 +50,12 @@ COPIED: dict[str, str] = {
     "requestParameters.advancedEventSelectors.fieldSelectors.field": "request.advanced_event_selectors.field",
     "requestParameters.advancedEventSelectors.fieldSelectors.equals": "request.advanced_event_selectors.equals",
     "requestParameters.advancedEventSelectors.fieldSelectors.notEquals": "request.advanced_event_selectors.not_equals",
+    "requestParameters.advancedEventSelectors.fieldSelectors.notStartsWith": (
+        "request.advanced_event_selectors.not_starts_with"
+    ),
+    "requestParameters.advancedEventSelectors.fieldSelectors.notEndsWith": (
+        "request.advanced_event_selectors.not_ends_with"
+    ),
     "responseElements.kmsKeyId": "response.kms_key_id",
     "responseElements.trailARN": "response.trail_arn",
 }

@@ -35,6 +35,7 @@ TEXTS: dict[str, tuple[str, ...]] = {
         *("aliasName", "targetKeyId", "destinationKeyId", "origin", "trailName"),
         *("eventSelectors.readWriteType", "eventSelectors.excludeManagementEventSources"),
         *(f"advancedEventSelectors.fieldSelectors.{key}" for key in ("field", "equals", "notEquals", "startsWith")),
+        *(f"advancedEventSelectors.fieldSelectors.{key}" for key in ("notStartsWith", "notEndsWith")),
         "VersioningConfiguration.Status",
         "x-amz-server-side-encryption-customer-algorithm",
     ),
