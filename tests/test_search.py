@@ -73,7 +73,8 @@ def rules(draw: st.DrawFn) -> list[str]:
     for number in range(draw(st.integers(1, 3))):
         text = HEAD.format(id=f"00000000-0000-4000-8000-00000000000{number}")
         for name in ("one", "two"):
-            lines = draw(st.lists(st.sampled_from(TESTS), min_size=1, max_size=2, unique_by=lambda line: line[:11]))
+            tests = st.lists(st.sampled_from(TESTS), min_size=1, max_size=2, unique_by=lambda test: test.split(":")[0])
+            lines = draw(tests)
             text += f"  {name}:\n" + "".join(f"    {line}\n" for line in lines)
         found.append(f"{text}  condition: {draw(st.sampled_from(CONDITIONS))}\n")
     return found
