@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -88,13 +88,15 @@ def load_cases(folder: Path, events: Mapping[str, Mapping[str, Any]]) -> list[Ca
     return [case for path in _by_stem(folder, (".yml", ".yaml"), "case") for case in _file(path, events)]
 
 
-def load_matching(folder: Path, stem: str, events: Mapping[str, Mapping[str, Any]]) -> list[Case]:
-    """The cases in ``folder`` that one rule must match as it is, without a site; none where it has no case file.
+def load_matching(
+    folder: Path, stems: Container[str], events: Mapping[str, Mapping[str, Any]]
+) -> dict[str, list[Case]]:
+    """The cases in ``folder`` that some rules must match as they are, without a site, by the rule's stem.
 
     Errors: CaseError as for ``load_cases``.
     """
-    files = [path for path in _by_stem(folder, (".yml", ".yaml"), "case") if path.stem == stem]
-    return [case for path in files for case in _file(path, events) if case.match and case.site is None]
+    files = [path for path in _by_stem(folder, (".yml", ".yaml"), "case") if path.stem in stems]
+    return {path.stem: [case for case in _file(path, events) if case.match and case.site is None] for path in files}
 
 
 def load_equivalents(folder: Path) -> dict[str, list[Equivalent]]:

@@ -158,7 +158,7 @@ class Scanned:
 
     def texts(self, places: Sequence[int]) -> Iterator[bytes]:
         """Yield the JSON of the records at some places, which are counted from 0."""
-        if len(places) * MANY > len(self.outlines):
+        if self._all is None and len(places) * MANY > len(self.outlines):
             self._all = _texts.decode(self._data).Records
         return map(self._text, places)
 
@@ -197,13 +197,13 @@ def _content(path: Path, limit: int) -> tuple[bytes, Stored]:
     """What is in a file, unpacked, and which file that is."""
     largest = min(limit, LARGEST)
     name = str(path)
-    if not stat.S_ISREG(os.stat(path).st_mode):  # what is read of a pipe is gone for the careful reader
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):  # what is read of a pipe is gone for the careful reader
         raise NotPlain
     with path.open("rb", buffering=0) as stream:
         head = stream.read(_HEAD)
         packed = head.startswith(GZIP_MAGIC)
         plain = not named_ndjson(name) and (packed or not name.lower().endswith(".gz"))
-        status = os.fstat(stream.fileno())
         if not plain or status.st_size > largest or not _DOCUMENT.match(_peek(head, packed)):
             raise NotPlain
         data = head + stream.readall()

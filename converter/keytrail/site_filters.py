@@ -49,10 +49,9 @@ def apply_profile(rules: Sequence[Rule], profile: Profile, variant: str = "") ->
 
 def _correlation(rule: Rule, profile: Profile) -> Rule:
     """A correlation whose rules are narrowed by what it says of itself; any other rule as it is."""
-    said = rule.document.get("keytrail")
-    if rule.kind != "correlation" or not isinstance(said, Mapping):
+    if rule.kind != "correlation" or not rule.own:
         return rule
-    terms = {key: said[key] for key in ("scope", "allow") if key in said}
+    terms = {key: rule.own[key] for key in ("scope", "allow") if key in rule.own}
     named = {}
     for name, base in rule.references.items():
         asking = replace(base, document={**base.document, "keytrail": terms})

@@ -59,17 +59,15 @@ class Narrowing:
         for note in self.notes if notes else ():
             click.echo(f"note: {note}", err=True)
 
-    def take_profile(self, site: Site, pack: Pack, folder: Path | None) -> None:
+    def take_profile(self, profile: Profile, pack: Pack, known: Sequence[Rule]) -> None:
         """Take a site's profile and make its filters for all rules there are, so that all that has expired is found."""
-        self.profile = site.profile
-        if site.profile is not None:
-            from keytrail.levels import moved_levels, wrong_levels
-            from keytrail.site_filters import site_filters
+        from keytrail.levels import moved_levels, wrong_levels
+        from keytrail.site_filters import site_filters
 
-            known = [*pack.rules, *packs([], folder, site.rules).rules]
-            self.made = site_filters(site.profile, known)
-            pack.errors += wrong_levels(site.profile, known)
-            self.notes += moved_levels(site.profile, known)
+        self.profile = profile
+        self.made = site_filters(profile, known)
+        pack.errors += wrong_levels(profile, known)
+        self.notes += moved_levels(profile, known)
 
 
 def narrow_pack(
@@ -78,21 +76,25 @@ def narrow_pack(
     site: Site,
     folder: Path | None = None,
     spared: Callable[[Sequence[Filter]], Callable[[Filter], bool]] | None = None,
+    *,
+    to_site: bool = True,
 ) -> Narrowing:
     """Narrow the rules of ``pack`` by the filters called ``names`` and those of a site, and by the site's profile.
 
-    Parameters: ``spared`` is given the filters and returns which of them are not applied here but in another way.
+    Parameters: ``spared`` is given the filters and returns which of them are not applied here but in another way;
+    where ``to_site`` is false the profile is read alone, and the rules are not narrowed by it.
 
-    What is wrong with a filter or a level is added to the pack's errors, and it is not applied. Raises
+    What is wrong with a filter or a level is added to the pack's errors, and such a filter is not applied. Raises
     :class:`FilterError` for a name that is none.
     """
     found = Narrowing()
     wanted = [*names, *([] if site.filters is None else [str(site.filters)])]
+    whole = packs([], folder, site.rules).rules if wanted or site.profile is not None else []
     if wanted:
         from keytrail.filters import check_targets, narrowed
 
         read = _named(wanted)
-        known = [*pack.rules, *packs([], folder, site.rules).rules]
+        known = [*pack.rules, *whole]
         wrong = check_targets(read.filters, known)
         pack.errors += [*read.errors, *wrong]
         bad = {error.path for error in wrong}
@@ -105,12 +107,13 @@ def narrow_pack(
     elif folder is not None and pack.filters:
         count = len(pack.filters)
         found.notes.append(f"{count} filters among the rules are not applied; turn them on with --filter")
-    found.take_profile(site, pack, folder)
-    if found.profile is not None:
-        from keytrail.levels import levelled
-        from keytrail.site_filters import apply_profile
+    if site.profile is not None:
+        found.take_profile(site.profile, pack, [*pack.rules, *whole])
+        if to_site:
+            from keytrail.levels import levelled
+            from keytrail.site_filters import apply_profile
 
-        pack.rules[:] = levelled(apply_profile(pack.rules, found.profile), found.profile)
+            pack.rules[:] = levelled(apply_profile(pack.rules, site.profile), site.profile)
     return found
 
 
@@ -120,12 +123,13 @@ def _swallowed(rules: Sequence[Rule]) -> list[str]:
     from keytrail.cases import load_events, load_matching
 
     fixtures, found = packaged("fixtures"), []
-    events = load_events(fixtures / "events") if any(rule.applied for rule in rules) else {}
-    for rule in rules:
-        cases = load_matching(fixtures / "cases", rule.stem, events) if rule.applied and rule.kind == "rule" else []
+    narrowed = {rule.stem: rule for rule in rules if rule.applied and rule.kind == "rule"}
+    matching = load_matching(fixtures / "cases", narrowed, load_events(fixtures / "events")) if narrowed else {}
+    for stem, rule in narrowed.items():
+        cases = matching.get(stem, [])
         if cases and not any(reference.matches(rule.document, case.record) for case in cases):
             who = f"the filter{'s' if len(rule.filters) > 1 else ''} {' and '.join(rule.filters)}"
-            found.append(f"nothing may be left of {rule.stem}: {who} takes out each of its {len(cases)} matching cases")
+            found.append(f"nothing may be left of {stem}: {who} takes out each of its {len(cases)} matching cases")
     return found
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -115,8 +114,7 @@ def command(
     """
     own = load_site(site)
     pack = packs(names, folder, own.rules)
-    narrowing = narrow_pack(pack, filters, replace(own, profile=None), folder)
-    narrowing.take_profile(own, pack, folder)
+    narrowing = narrow_pack(pack, filters, own, folder, to_site=False)
     fixtures = packaged("fixtures")
     known = load_events(events or fixtures / "events")
     places = [cases or fixtures / "cases", *([] if own.cases is None else [own.cases])]

@@ -7,7 +7,6 @@ ECS names of it, so that only by those fields alerts can be grouped.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
 from keytrail import esql
@@ -31,8 +30,7 @@ Logic = tuple[dict[str, Any], tuple[Condition, ...]]
 def together(rule: Rule, schema: Schema, options: Options) -> Logic:
     """Return the part of a rule's body for a correlation of the type ``temporal``. Raises :class:`Refused`."""
     correlation = rule.correlation
-    said = rule.document.get("keytrail")
-    if rule.site is not None and isinstance(said, Mapping) and said.keys() & {"scope", "allow"}:
+    if rule.site is not None and rule.own.keys() & {"scope", "allow"}:
         raise Refused("the alerts are not those of the rules as the correlation narrows them for itself")
     conditions = [condition for base in rule.references.values() for condition in searched(base, schema)[1]]
     found = _groups(correlation, schema)

@@ -19,10 +19,10 @@ class Options:
     """How rules are to run.
 
     ``index`` are the patterns to search instead of the schema's, ``data_view`` is the id of a data view to search where
-    a rule's type takes one; ``interval`` and ``lateness`` are minutes: a run
-    looks back over both, so that nothing is missed between runs, and events that come late are seen. ``space`` is the
-    Kibana space, whose alerts a correlation may be about. ``versions`` has what each rule's version was, and what it
-    meant then (see :func:`keytrail.kibana.detection.version_of`).
+    a rule's type takes one; ``interval`` and ``lateness`` are minutes: a run looks back over both, so that nothing is
+    missed between runs, and events that come late are seen. ``space`` is the Kibana space, whose alerts a correlation
+    may be about. ``versions`` has what each rule's version was, and what it meant then (see
+    :func:`keytrail.kibana.detection.version_of`).
     """
 
     index: tuple[str, ...] = ()

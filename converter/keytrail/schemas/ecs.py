@@ -34,8 +34,7 @@ PAYLOADS = {
     "additionalEventData": "additional_eventdata",
     "serviceEventDetails": "service_event_details",
 }
-# The first version that keeps alike what the tables below say of the index.
-# The newest major version of those above: Kibana's rule editor saves no rule that names a range of several.
+# The newest major version of the integration: Kibana's rule editor saves no rule that names a range of several.
 INTEGRATION = {"package": "aws", "integration": "cloudtrail", "version": "^8.0.0"}
 # Values that the pipeline takes for "no value", wherever they stand in the record.
 DROPPED = frozenset({"", "-", "none"})

@@ -23,6 +23,7 @@ TEXT: dict[str, Any] = {"type": "text", "fields": {"keyword": {"type": "keyword"
 _NOT_TEXT = {"eventTime", "managementEvent", "readOnly", "apiVersion"}
 _NOT_TEXT |= {"sessionContext.attributes.creationDate", "sessionContext.assumedRoot"}
 _CONTEXTS = ("encryptionContext", "sourceEncryptionContext", "destinationEncryptionContext")
+_SELECTORS = ("field", "equals", "notEquals", "startsWith", "notStartsWith", "notEndsWith")
 TEXTS: dict[str, tuple[str, ...]] = {
     "": (*(name for name in keytrail.SCALARS if name not in _NOT_TEXT), "sourceIPAddress"),
     "userIdentity.": tuple(name for name in keytrail.IDENTITY if name not in _NOT_TEXT),
@@ -34,8 +35,7 @@ TEXTS: dict[str, tuple[str, ...]] = {
         *(f"{context}.{key}" for context in _CONTEXTS for key in ("aws:cloudtrail:arn", "aws:s3:arn")),
         *("aliasName", "targetKeyId", "destinationKeyId", "origin", "trailName"),
         *("eventSelectors.readWriteType", "eventSelectors.excludeManagementEventSources"),
-        *(f"advancedEventSelectors.fieldSelectors.{key}" for key in ("field", "equals", "notEquals", "startsWith")),
-        *(f"advancedEventSelectors.fieldSelectors.{key}" for key in ("notStartsWith", "notEndsWith")),
+        *(f"advancedEventSelectors.fieldSelectors.{key}" for key in _SELECTORS),
         "VersioningConfiguration.Status",
         "x-amz-server-side-encryption-customer-algorithm",
     ),
