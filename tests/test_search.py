@@ -57,6 +57,8 @@ TESTS = (
     "requestParameters.keyId|exists: true",
     "requestParameters.keyId: null",
     "requestParameters.keyId|endswith: b",
+    "requestParameters.keyId|contains: awslogs/b",
+    "requestParameters.keyId|startswith: xAWS",
     "errorCode|contains: a",
     "eventTime|contains: T03",
     "eventName: a/b",
@@ -94,6 +96,7 @@ ODD_VALUES = (
     '"a"', "null", "true", "1", "18446744073709551617", "-0", "1.5e3", "[]", '["a", "xby"]', "{}", '"\\/b"', '"é"',
     '{"keyId": "a", "eventName": "Decrypt"}', '{"keyId": ["\\u0062"]}', '"},{\\"eventVersion\\":"',
     '[{"eventVersion":"1","eventName":"Decrypt","eventSource":"kms.amazonaws.com"},{"eventVersion":"2"}]',
+    '{"keyId": "xAwsLogs/b"}', '{"keyId": "x\\u0041WSLogs\\/b"}', '{"keyId": ["xAWS", "AWSLOGS\\/b"]}',
     '{"Records": [{"eventName": "Decrypt"}]}', '{"\\u006beyId": "a"}', '"\\ud83d\\ude00"',
 )  # fmt: skip
 BAD_VALUES = ('"\\ud800"', "NaN", "01", '"\x01"', "tru", "{,}", "[1,]", '"\udcff"')
@@ -262,6 +265,31 @@ def test_what_is_beyond_the_readers_limits_is_refused_where_a_rule_asks(tmp_path
         assert (reader.bad_count, reader.records) == (bad, 3 - bad)
         # What is beyond the limits is not in a hit either: it could not be written.
         orjson.dumps([hit[-1] for hit in hits])
+
+
+# -- what a text has to have in it --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        '{"keyId": "x/AWSLogs/b"}',
+        '{"keyId": "x/awslogs\\/b"}',
+        '{"keyId": "x/\\u0041WSLogs/b"}',
+        '{"\\u006beyId": "x/AWSLogs/b"}',
+        '{"keyId": ["a", "x/AwsLogs/b"]}',
+        '[{"keyId": "x/AWSLogs/b"}]',
+    ],
+)
+def test_however_json_spells_it_what_a_rule_looks_for_is_found(tmp_path: Path, parameters: str) -> None:
+    tests = "{eventName: Decrypt, requestParameters.keyId|contains: /awslogs/}"
+    text = HEAD.format(id="00000000-0000-4000-8000-000000000000") + f"  one: {tests}\n  condition: one\n"
+    (tmp_path / "rules").mkdir()
+    hunt = Hunt.prepare(loaded(tmp_path / "rules", [text]), SCHEMA)
+    others = ['{"keyId": "x/AWSLog/b"}', "null", '{"keyId": {"awslogs": "x"}}', '{"other": "x/AWSLogs/b"}', parameters]
+    records = [json.dumps(sound(one))[:-1] + f', "requestParameters": {text}}}' for one, text in enumerate(others)]
+    (tmp_path / "a.json").write_text('{"Records": [' + ", ".join(records) + "]}", encoding="utf-8")
+    assert [number for _, _, number, _ in shown(hunt.run(Reader([str(tmp_path / "a.json")])))] == [len(others)]
 
 
 # -- files that rules ask much about ------------------------------------------------------------------------------

@@ -81,11 +81,11 @@ class Quick:
         Parameters: ``inside`` tells which records count, None is all; ``seen`` are kinds of calls. Raises
         :class:`scan.NotPlain` where a member that is asked about is beyond the reader's limits.
         """
-        view, keys = self._view, self._view.shape.keys(scanned.outlines)
-        verdicts: list[Verdict | None] = list(map(view.verdicts.get, keys))
+        view, shape, outlines = self._view, self._view.shape, scanned.outlines
+        verdicts: list[Verdict | None] = list(map(view.verdicts.get, shape.keys(outlines)))
         firsts: dict[scan.Kind, int] = {}
-        for place in self._unknown(verdicts, inside):
-            key = keys[place]
+        unknown = self._unknown(verdicts, inside)
+        for place, key in zip(unknown, shape.keys([outlines[place] for place in unknown]), strict=True):
             if key[:2] not in seen:
                 firsts.setdefault((key[0], key[1]), place)
             verdicts[place] = self._verdict(view, key)
@@ -132,7 +132,7 @@ class Quick:
                 yield place, rules, text
 
     def _parts(self, left: Left[int], text: bytes) -> Parts:
-        if left.members is None or any(strange in text for strange in left.strange):
+        if left.members is None or any(map(text.__contains__, left.strange)):
             return self._known.whole(scan.record(text))
         return self._known.some(scan.picker(left.own)(text))
 

@@ -80,7 +80,7 @@ class Shape:
         named = [attrgetter(f"member{place}") for place in range(len(members) + len(strange))]
         self._members, self._strange = named[: len(members)], named[len(members) :]
 
-    def keys(self, outlines: Sequence[Any]) -> list[tuple[Any, ...]]:
+    def keys(self, outlines: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
         """Return of each record the eventSource, the eventName, and the JSON of each member (empty where it is absent).
 
         Raises :class:`NotPlain` where a record has a strange member.
@@ -89,7 +89,7 @@ class Shape:
             if list(map(strange, outlines)).count(ABSENT) < len(outlines):
                 raise NotPlain
         columns = (map(bytes, map(member, outlines)) for member in self._members)
-        return list(zip(map(source_of, outlines), map(name_of, outlines), *columns, strict=True))
+        return zip(map(source_of, outlines), map(name_of, outlines), *columns, strict=True)
 
 
 class _Texts(msgspec.Struct):
@@ -200,13 +200,14 @@ def _content(path: Path, limit: int) -> tuple[bytes, Stored]:
     status = os.stat(path)
     if not stat.S_ISREG(status.st_mode):  # what is read of a pipe is gone for the careful reader
         raise NotPlain
+    if named_ndjson(name) or status.st_size > largest:
+        raise NotPlain
     with path.open("rb", buffering=0) as stream:
-        head = stream.read(_HEAD)
-        packed = head.startswith(GZIP_MAGIC)
-        plain = not named_ndjson(name) and (packed or not name.lower().endswith(".gz"))
-        if not plain or status.st_size > largest or not _DOCUMENT.match(_peek(head, packed)):
-            raise NotPlain
-        data = head + stream.readall()
+        data = stream.readall()
+    packed = data.startswith(GZIP_MAGIC)
+    plain = packed or not name.lower().endswith(".gz")
+    if not plain or not _DOCUMENT.match(_inflated(data[:_HEAD], _HEAD)[0] if packed else data):
+        raise NotPlain
     if packed:
         data = _unpacked(data, largest)
     if len(data) > largest:
@@ -214,29 +215,24 @@ def _content(path: Path, limit: int) -> tuple[bytes, Stored]:
     return data, Stored(name, status.st_size, status.st_mtime_ns, limit)
 
 
-def _peek(head: bytes, packed: bool) -> bytes:
-    if not packed:
-        return head
-    try:
-        found: bytes = isal_zlib.decompressobj(wbits=31).decompress(head, _HEAD)
-    except _Damaged as error:
-        raise NotPlain from error
-    return found
-
-
 def _unpacked(data: bytes, largest: int) -> bytes:
     """The content of a gzip file of one member, whose last four bytes say how long it is."""
     size = int.from_bytes(data[-4:], "little")
     if size > largest or size > BOMB_RATIO * len(data):
         raise NotPlain
-    inflate = isal_zlib.decompressobj(wbits=31)
-    try:
-        found: bytes = inflate.decompress(data, size + 1)
-    except _Damaged as error:
-        raise NotPlain from error
-    if not inflate.eof or inflate.unused_data or len(found) != size:
+    found, ended = _inflated(data, size + 1)
+    if not ended or len(found) != size:
         raise NotPlain
     return found
+
+
+def _inflated(data: bytes, most: int) -> tuple[bytes, bool]:
+    """What a gzip member has, as far as it is there and no more than so many bytes; whether it and the data end."""
+    inflate = isal_zlib.decompressobj(wbits=31)
+    try:
+        return inflate.decompress(data, most), inflate.eof and not inflate.unused_data
+    except _Damaged as error:
+        raise NotPlain from error
 
 
 def line(text: bytes) -> Line | None:

@@ -19,7 +19,9 @@ from keytrail.parts import Parts
 NAME, SOURCE = "eventName", "eventSource"
 # Callers choose an eventName (of a call that fails, any at all), so what is remembered of them is bounded.
 MOST_KEPT, LONGEST_KEPT = 20_000, 200
-
+# Looking for more pieces of text takes longer than asking.
+MOST_PIECES = 8
+_PIECE = re.compile(r"[a-z0-9:._-]*[a-df-z][a-z0-9:._-]*")
 
 Question = Callable[[Parts], bool]
 
@@ -36,6 +38,8 @@ class Leaf:
     below: bool = False
     # The values of which the field must have one, in lower case; None where that is not so simple.
     values: frozenset[str] | None = None
+    # Parts of values, in lower case, one of which the JSON of the field must have in it, escapes aside; none is any.
+    pieces: frozenset[str] = frozenset()
 
     @property
     def member(self) -> str | None:
@@ -78,9 +82,11 @@ def tree(query: Mapping[str, Any], mapping: IndexMapping) -> Tree:
     found = mapping.field(name)
     if found is None or found.uncertain or found.type == "flattened":
         return Leaf(asks)
-    plain = found.type == "keyword" and found.normalizer is None
-    values = frozenset(map(ascii_lower, _terms(kind, inner.get(name)))) if plain else None
-    return Leaf(asks, found.source, values=values or None)
+    if found.type != "keyword" or found.normalizer is not None:
+        return Leaf(asks, found.source)
+    spec = inner.get(name)
+    values = frozenset(map(ascii_lower, _terms(kind, spec)))
+    return Leaf(asks, found.source, values=values or None, pieces=_pieces(values or _pattern(kind, spec)))
 
 
 def _about(kind: str, inner: Mapping[str, Any]) -> tuple[str, bool]:
@@ -101,6 +107,19 @@ def _terms(kind: str, spec: Any) -> list[str]:
     else:
         return []
     return listed if all(isinstance(value, str) for value in listed) else []
+
+
+def _pattern(kind: str, spec: Any) -> list[str]:
+    return [spec["value"] if isinstance(spec, Mapping) else spec] if kind in ("prefix", "wildcard") else []
+
+
+def _pieces(values: Iterable[str]) -> frozenset[str]:
+    """Of each value or pattern the longest part that JSON spells in one way; none where one of them has no such part.
+
+    Digits alone could be a number, which JSON spells in many.
+    """
+    found = [max(_PIECE.findall(ascii_lower(value)), key=len, default="") for value in values]
+    return frozenset(found) if all(found) and len(found) <= MOST_PIECES else frozenset()
 
 
 def reduced(node: Tree, known: Document) -> Tree:
@@ -174,10 +193,10 @@ def required(node: Tree, path: str) -> frozenset[str] | None:
 
 
 def written(node: Tree) -> list[frozenset[bytes]]:
-    """Return what the JSON of a record that fulfils a tree has in it: of each set, one at least.
+    """Return what the JSON of a record that fulfils a tree has in it, in lower case: of each set, one at least.
 
-    These are the names of the members that must be there. JSON can write a name with escapes; such a text is to be
-    taken as one that has them all.
+    These are the names of the members that must be there, and parts of their values. JSON can write both with escapes;
+    such a text is to be taken as one that has them all.
     """
     if isinstance(node, bool):
         return []
@@ -185,12 +204,13 @@ def written(node: Tree) -> list[frozenset[bytes]]:
         name = "" if node.path is None else node.path.rpartition(".")[2]
         # What is below a name can be written in one with it, "name.other".
         end = "" if node.below else '"'
-        return [frozenset([f"{name}{end}".encode()])] if re.fullmatch(r"[A-Za-z][A-Za-z0-9:-]*", name) else []
-    found = [names for part in node.needed for names in written(part)]
+        names = [f"{name}{end}"] if re.fullmatch(r"[A-Za-z][A-Za-z0-9:-]*", name) else []
+        return [frozenset(one.lower().encode() for one in some) for some in (names, node.pieces) if some]
+    found = [some for part in node.needed for some in written(part)]
     if node.should and node.wanted >= 1:
         either = [written(part) for part in node.should]
-        if all(either):
-            found.append(frozenset().union(*(names[0] for names in either)))
+        if all(either):  # a value says more than a name, and comes after it
+            found.append(frozenset().union(*(some[-1] for some in either)))
     return list(dict.fromkeys(found))
 
 
@@ -219,13 +239,13 @@ def members(node: Tree) -> frozenset[str] | None:
 class Left(Generic[Subject]):
     """What is left for a source and a name: the subjects that can match, in order, each with what it asks.
 
-    ``members`` are those of the record that the questions can depend on; None is any. ``names`` are of each subject
+    ``members`` are those of the record that the questions can depend on; None is any. ``written`` is of each subject
     what :func:`written` gives.
     """
 
     asks: tuple[tuple[Subject, Question], ...]
     members: frozenset[str] | None
-    names: tuple[tuple[frozenset[bytes], ...], ...] = ()
+    written: tuple[tuple[frozenset[bytes], ...], ...] = ()
     _possible: dict[tuple[bool, ...], tuple[tuple[Subject, Question], ...]] = field(default_factory=dict, repr=False)
 
     @cached_property
@@ -254,19 +274,29 @@ class Left(Generic[Subject]):
         return (b"\\u", *{f'"{name.partition(".")[0]}.'.encode() for name in self.dotted}) if self.dotted else ()
 
     @cached_property
-    def _all_names(self) -> tuple[bytes, ...]:
-        return tuple(sorted({name for sets in self.names for names in sets for name in names}))
+    def _all_written(self) -> tuple[bytes, ...]:
+        return tuple(sorted({one for sets in self.written for some in sets for one in some}))
+
+    @cached_property
+    def _always_written(self) -> tuple[frozenset[bytes], ...]:
+        """What the record has in it whatever it is that matches, values, which are found less often, first."""
+        first, *others = self.written or ((),)
+        return tuple(some for some in reversed(first) if all(some in sets for sets in others))
 
     def possible(self, text: bytes) -> tuple[tuple[Subject, Question], ...]:
-        """Return what is left to ask of a record once it is known which names its JSON has in it: mostly nothing."""
-        if b"\\" in text and b"\\u" in text:  # an escape could hide a name
+        """Return what is left to ask of a record once it is known what its JSON has in it: mostly nothing."""
+        if b"\\" in text and b"\\u" in text:  # an escape could hide a letter
             return self.asks
-        there = tuple([name in text for name in self._all_names])
+        text = text.lower()
+        for some in self._always_written:
+            if not any(map(text.__contains__, some)):
+                return ()
+        there = tuple(map(text.__contains__, self._all_written))
         found = self._possible.get(there)
         if found is None:
-            held = {name for name, is_there in zip(self._all_names, there, strict=True) if is_there}
-            pairs = zip(self.asks, self.names, strict=True)
-            found = tuple(asks for asks, sets in pairs if all(not held.isdisjoint(names) for names in sets))
+            held = {one for one, is_there in zip(self._all_written, there, strict=True) if is_there}
+            pairs = zip(self.asks, self.written, strict=True)
+            found = tuple(asks for asks, sets in pairs if all(not held.isdisjoint(some) for some in sets))
             if len(self._possible) >= MOST_KEPT:
                 self._possible.clear()
             self._possible[there] = found
@@ -314,8 +344,8 @@ class Specialised(Generic[Subject]):
             reductions = [(subject, reduced(whole, known)) for subject, whole in self._for(name)]
             left = [(subject, rest) for subject, rest in reductions if rest is not False]
             needed = members(Branch(tuple(rest for _, rest in left), (), (), 0)) if self._settles else None
-            names = tuple(tuple(written(rest)) for _, rest in left)
-            found = Left(tuple((subject, predicate(rest)) for subject, rest in left), needed, names)
+            texts = tuple(tuple(written(rest)) for _, rest in left)
+            found = Left(tuple((subject, predicate(rest)) for subject, rest in left), needed, texts)
             if len(source) + len(name) <= LONGEST_KEPT:
                 if len(self._pairs) >= MOST_KEPT:
                     self._pairs.clear()
