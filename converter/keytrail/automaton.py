@@ -126,7 +126,7 @@ def measured_regexp(value: str) -> Cost:
     return _cost(tree, MOST_STATES_MINIMIZED)
 
 
-LONG = 20  # characters, from which on a pattern can take long enough to be worth a look into the table
+LONG = 6  # characters, from which on a pattern can take long enough to be worth a look into the table
 TABLE = Path(__file__).with_name("measured.json")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 
@@ -100,9 +99,9 @@ def _pairs(part: object) -> Iterator[tuple[str, object]]:
 
 def _check_modifiers(key: str, values: Sequence[object]) -> None:
     field, *modifiers = key.split("|")
-    doubled = [name for name, count in Counter(modifiers).items() if count > 1]
-    if doubled:
-        raise RuleError(f"the modifier {doubled[0]!r} stands twice on {field!r}", field=field)
+    if len(set(modifiers)) < len(modifiers):
+        doubled = max(modifiers, key=modifiers.count)
+        raise RuleError(f"the modifier {doubled!r} stands twice on {field!r}", field=field)
     if "windash" in modifiers:
         most = max((len(_DASH.findall(value)) for value in values if isinstance(value, str)), default=0)
         if most > MOST_DASHES:

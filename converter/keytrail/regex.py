@@ -21,6 +21,7 @@ MOST_REPEATS = 255
 DEEPEST = 50
 MOST_SHOWN = 60  # of an expression that is refused
 _ESCAPED = frozenset('.?+*|{}[]()"\\#@&<>~^$-')
+_ESCAPES = str.maketrans({character: "\\" + character for character in _ESCAPED})
 _CONTROLS = {"t": "\t", "n": "\n", "r": "\r", "f": "\f", "v": "\v", "a": "\a"}
 _SHORT = {"d": "0-9", "w": "0-9A-Z_a-z", "s": "\t\n\f\r "}
 # RE2 and Unicode fold these two into the ASCII letters; Lucene does not.
@@ -48,6 +49,8 @@ class _Group:
     alternatives: tuple[tuple[_Item, ...], ...]
 
 
+_PLAIN = re.compile(r"[^\\|()\[\].*+?{}^$]+(?![*+?{])")
+_SIMPLE = re.compile(r"[^\\\[\]^-]+(?=])")
 _INLINE = "(?i)"  # the modifier i, written into the expression
 
 _Item = Union[_Piece, _Edge, _Group]
@@ -94,7 +97,7 @@ def _either(alternatives: list[str]) -> str:
 
 
 def _negated(members: str) -> str:
-    return "[^" + "".join(map(escape, members)) + "]"
+    return f"[^{literal(members)}]"
 
 
 def _whole(items: tuple[_Item, ...], anything: str) -> str:
@@ -123,7 +126,7 @@ def escape(character: str) -> str:
 
 def literal(text: str) -> str:
     """Return a text in Lucene's notation."""
-    return "".join(map(escape, text))
+    return text.translate(_ESCAPES)
 
 
 class _Parser:
@@ -151,8 +154,17 @@ class _Parser:
     def _sequence(self, depth: int) -> tuple[_Item, ...]:
         items: list[_Item] = []
         while self.place < len(self.text) and self.text[self.place] not in "|)":
-            items.append(self._repeated(self._atom(depth)))
+            plain = self._plain()
+            items.append(_Piece(plain) if plain else self._repeated(self._atom(depth)))
         return tuple(items)
+
+    def _plain(self) -> str:
+        """Take the literals that come next, but for one that is repeated; none where one of them is to be refused."""
+        found = _PLAIN.match(self.text, self.place)
+        if found is None or any(character in found[0] for character in self.excluded):
+            return ""
+        self.place = found.end()
+        return "".join(map(self._literal, found[0])) if self.ignore_case else literal(found[0])
 
     def _take(self, wanted: str) -> bool:
         if self.text.startswith(wanted, self.place):
@@ -204,7 +216,7 @@ class _Parser:
         if character in _SHORT:
             return f"[{_SHORT[character]}]"
         if character.lower() in _SHORT:
-            return "[^" + _SHORT[character.lower()] + "".join(map(escape, self.excluded)) + "]"
+            return f"[^{_SHORT[character.lower()]}{literal(self.excluded)}]"
         return self._literal(self._escaped(character))
 
     def _escaped(self, character: str) -> str:
@@ -269,13 +281,21 @@ class _Parser:
     def _class(self) -> str:
         negated = self._take("^")
         excluded, self.excluded = self.excluded, "" if negated else self.excluded
-        members = ""
-        first = True
+        members = self._simple()
+        first = not members
         while first or not self._take("]"):
             first = False
             members += self._member()
         self.excluded = excluded
-        return f"[^{members}{''.join(map(escape, excluded))}]" if negated else f"[{members}]"
+        return f"[^{members}{literal(excluded)}]" if negated else f"[{members}]"
+
+    def _simple(self) -> str:
+        """Take the rest of a class where each character means itself; none where it is not as simple."""
+        found = None if self.ignore_case or self.excluded else _SIMPLE.match(self.text, self.place)
+        if found is None:
+            return ""
+        self.place = found.end()
+        return literal(found[0])
 
     def _member(self) -> str:
         character = self._next()
@@ -293,7 +313,7 @@ class _Parser:
         last = self._range_end()
         self._check(character, last or character)
         if last is None:
-            return "".join(map(escape, self._cases(character)))
+            return literal("".join(self._cases(character)))
         if last < character:
             raise self.refusal("a range that runs backwards")
         return self._range(character, last)

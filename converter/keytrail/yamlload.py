@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from datetime import date
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 import yaml
 from yaml._yaml import CParser
@@ -46,6 +46,19 @@ class _OddError(Exception):
     """Something that :class:`PlainLoader` has to look at."""
 
 
+class _Composer(yaml.CSafeLoader):
+    """The same as CSafeLoader, which looks twice at most texts to see that they are nothing but text."""
+
+    def resolve(self, kind: type[yaml.Node], value: str, implicit: tuple[bool, bool]) -> str:
+        if kind is yaml.ScalarNode and value[:1] not in _TELLING:
+            return _STRING
+        return cast(str, super().resolve(kind, value, implicit))  # type: ignore[no-untyped-call]
+
+
+# How a plain value begins that may be another than a text.
+_TELLING = frozenset(yaml.CSafeLoader.yaml_implicit_resolvers)
+
+
 class _Quick:
     """The same for files in which all is plain, in one pass: libyaml composes, and the values are made on the way.
 
@@ -60,7 +73,7 @@ class _Quick:
         if "&" in text:  # only an anchor can be referred to
             return None
         try:
-            nodes = list(yaml.compose_all(text, Loader=yaml.CSafeLoader))
+            nodes = list(yaml.compose_all(text, Loader=_Composer))
             return [(self._value(node, 0), node.start_mark.line + 1) for node in nodes]
         except (yaml.YAMLError, _OddError, ValueError):
             return None
