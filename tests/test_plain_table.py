@@ -11,9 +11,10 @@ from keytrail.data import packaged
 from keytrail.pack import load_rules
 from keytrail.schemas import get_schema
 from keytrail.verdict_tables import show_verdicts
+from rich import markup
 from rich.console import Console
 
-WORDS = st.text("ab.:[]é漢-", min_size=1, max_size=70) | st.sampled_from(["a", "exact if", "x" * 200, "漢" * 90])
+WORDS = st.text("ab.:[]\\é漢-", min_size=1, max_size=70) | st.sampled_from(["a", "exact if", "x" * 200, "漢" * 90])
 CELLS = st.lists(WORDS, max_size=14).map(" ".join)
 ROWS = st.integers(2, 4).flatmap(lambda n: st.lists(st.lists(CELLS, min_size=n, max_size=n), max_size=4))
 
@@ -32,6 +33,13 @@ def test_a_plain_table_is_laid_out_as_rich_does(rows: list[list[str]]) -> None:
     columns = ["rule", "", "keytrail", "who can break it"][: len(rows[0]) if rows else 2]
     found = "".join(f"{line}\n" for line in plain_table.lines("Why", columns, rows))
     assert found == drawn("Why", columns, rows)
+
+
+@given(st.lists(st.text("\\[]a/1 :#@", max_size=8), max_size=3))
+def test_what_a_log_says_is_shown_as_it_is_wherever_it_stands(texts: list[str]) -> None:
+    shown = list(map(render.safe, texts))
+    assert markup.render("[red]".join(shown), emoji=False).plain == "".join(texts)
+    assert markup.render(f"[red]{' '.join(shown)}[/]", emoji=False).plain == " ".join(texts)
 
 
 @pytest.mark.parametrize("schemas", [["keytrail"], ["ecs", "raw"]])

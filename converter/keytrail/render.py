@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console, RenderableType
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -32,6 +32,7 @@ _COLOURS = {
     "error": "bold red",
 }
 MOST_ROWS = 40
+_MARKUP = re.compile(r"(\\+)|\[")
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -45,7 +46,13 @@ def console(*, stderr: bool = False) -> Console:
 def safe(value: object) -> str:
     """Return text from a log or a rule as it may be shown: no markup, no control characters."""
     text = "-" if value is None else str(value)
-    return escape(visible(text))
+    return _MARKUP.sub(_escaped, visible(text))
+
+
+def _escaped(found: re.Match[str]) -> str:
+    """Whatever comes next, rich shows this as it is; its own ``escape`` loses some backslashes and adds others."""
+    backslashes = found[1]
+    return f"{backslashes * 2}[none][/]" if backslashes else r"\["
 
 
 def coloured(word: str) -> str:
