@@ -15,9 +15,12 @@ from hypothesis import strategies as st
 from keytrail.cli import main
 from keytrail.commands._outputs import COLUMNS, cell
 from keytrail.data import packaged
+from keytrail.hunt import Hunt
 from keytrail.pack import load_rules
 from keytrail.progress import Course, watched
 from keytrail.records import Reader
+from keytrail.render import WorstHits
+from keytrail.schemas import get_schema
 from rich.console import Console
 
 FIXTURES = packaged("fixtures")
@@ -59,6 +62,19 @@ def test_an_alert_of_a_record_without_an_id_is_told_from_others_by_what_is_in_it
     (tmp_path / "a.json").write_text(json.dumps({"Records": events}))
     ids = [one["alert_id"] for one in lines(keytrail("hunt", tmp_path, "--rules", rules, "--format", "ndjson"))]
     assert ids[0] == ids[2] != ids[1]
+
+
+@pytest.mark.parametrize("width", [40, 80, 129])
+def test_a_narrow_terminal_shows_a_hit_in_lines_that_break_nothing(rules: Path, width: int) -> None:
+    kept = WorstHits()
+    for hit in Hunt.prepare(load_rules([rules]).rules, get_schema("keytrail")).run(Reader([str(SAMPLE)])):
+        kept.take(hit)
+    out = io.StringIO()
+    kept.show(Console(file=out, width=width))
+    shown = out.getvalue().splitlines()
+    assert shown[:2] == ["Hits", ""]
+    place = shown.index("medium 2026-11-20T10:57:41Z trail_key_disabled")
+    assert shown[place + 1] == "    DisableKey  arn:aws:iam::111122223333:role/KeyAdministrator  198.51.100.23"
 
 
 def test_csv_has_a_line_for_each_hit_with_what_json_has(rules: Path) -> None:

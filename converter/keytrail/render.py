@@ -32,6 +32,7 @@ _COLOURS = {
     "error": "bold red",
 }
 MOST_ROWS = 40
+WIDE = 130  # columns, for a table of hits with the names of principals in it
 _MARKUP = re.compile(r"(\\+)|\[")
 
 
@@ -133,12 +134,21 @@ class WorstHits:
         self._kept.sort(key=lambda kept: kept[0])
         del self._kept[self._most :]
 
-    def table(self) -> Table:
-        """Return those that were kept as a table."""
+    def show(self, out: Console) -> None:
+        """Print those that were kept: as a table, or where that would be too narrow to be read in some lines each."""
         self._sort()
-        rows = [(coloured(level), *map(safe, row)) for _, level, row in self._kept]
-        left = f", the first {len(rows)} of {self._count:,}" if self._count > len(rows) else ""
-        return table(f"Hits{left}", ("level", "time (UTC)", "rule", "event", "principal or group", "from"), rows)
+        left = f", the first {len(self._kept)} of {self._count:,}" if self._count > len(self._kept) else ""
+        title = f"Hits{left}"
+        if out.width >= WIDE:
+            rows = [(coloured(level), *map(safe, row)) for _, level, row in self._kept]
+            out.print(table(title, ("level", "time (UTC)", "rule", "event", "principal or group", "from"), rows))
+            return
+        out.print(f"[italic]{title}[/]\n")
+        for _, level, (time, rule, what, who, source) in self._kept:
+            out.print(f"{coloured(level)} {safe(time)} {safe(rule)}", soft_wrap=True)
+            said = (safe(what), *(safe(one) for one in (who, source) if one is not None))
+            out.print(f"    {'  '.join(said)}", soft_wrap=True)
+        out.print()
 
 
 def _hit_row(hit: AnyHit) -> tuple[object, ...]:

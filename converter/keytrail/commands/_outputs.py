@@ -44,7 +44,7 @@ class Table:
         """Print the counts, the hits and what was read."""
         out = render.console()
         out.print(render.counts_table({rule.id: rule for rule in rules}, summary.counts, summary.refused))
-        out.print(self.hits.table())
+        self.hits.show(out)
         hits = sum(summary.counts.values())
         out.print(
             f"{summary.files:,} files, {summary.records:,} records read, {summary.searched:,} searched, "
