@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,18 @@ def test_csv_has_every_key_of_both_kinds_of_hits() -> None:
     incident = next(row for row in rows if row["rule"] == "key_attack_stops_delivery")
     assert incident["group"] == "awsRegion=us-west-2"
     assert len(incident["event_ids"].split()) == 8
+
+
+def test_a_file_name_that_is_no_utf8_is_text_in_every_output(rules: Path, tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b"a\xffb.json")).write_text(json.dumps({"Records": [EVENT]}))
+    (tmp_path / os.fsdecode(b"c\xfe.json")).write_text("{")
+    report = tmp_path / "report.html"
+    for style in ("json", "ndjson", "csv"):
+        result = keytrail("hunt", tmp_path, "--rules", rules, "--format", style, "--report", report)
+        assert "a\\xffb.json" in result.stdout.replace("\\\\", "\\")
+        assert "c\\xfe.json:1" in result.stderr
+        assert b"\\udcf" not in result.stdout_bytes + report.read_bytes()
+    assert "a\\xffb.json" in report.read_text("utf-8")
 
 
 def test_csv_without_a_hit_is_the_header(rules: Path, tmp_path: Path) -> None:

@@ -6,13 +6,14 @@ from pathlib import Path
 
 from sigma.exceptions import SigmaError
 
+from keytrail.visible import path_text
+
 
 class KeytrailError(SigmaError):
     """Base of all named errors; a SigmaError, so that sigma-cli reports it like those of any other backend.
 
     Parameters: ``message`` says what is wrong; ``path``, ``line`` and ``column`` (counted from 1) say where;
-    ``hint`` says what to do; ``field`` is the
-    field that it is about. ``str()`` gives all of them, the way compilers do.
+    ``hint`` says what to do; ``field`` is the field that it is about. ``str()`` gives all, the way compilers do.
     """
 
     def __init__(
@@ -33,9 +34,14 @@ class KeytrailError(SigmaError):
         self.hint = hint
         self.field = field
 
+    @property
+    def place(self) -> str:
+        """The file with line and column, as far as they are known."""
+        path = None if self.path is None else path_text(self.path)
+        return ":".join(str(part) for part in (path, self.line, self.column) if part is not None)
+
     def __str__(self) -> str:
-        place = ":".join(str(part) for part in (self.path, self.line, self.column) if part is not None)
-        text = f"{place}: {self.message}" if place else self.message
+        text = f"{self.place}: {self.message}" if self.place else self.message
         return f"{text}\n  hint: {self.hint}" if self.hint else text
 
 

@@ -24,6 +24,7 @@ from keytrail.search import Ready, Source
 from keytrail.specialise import tree
 from keytrail.telemetry import Tally
 from keytrail.times import milliseconds
+from keytrail.visible import path_text
 from keytrail.workers import matches
 
 
@@ -70,7 +71,7 @@ class Hit:
             "principal": principal_of(record),
             "source_ip": record.get("sourceIPAddress"),
             "error_code": record.get("errorCode"),
-            "path": self.path,
+            "path": path_text(self.path),
             "record": self.number,
             "alert_id": alerts.of_event(self.rule.id, record),
         }

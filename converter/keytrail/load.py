@@ -20,6 +20,7 @@ from keytrail.cluster import named_errors, reason
 from keytrail.errors import ClusterError
 from keytrail.records import MAX_KEPT, Record
 from keytrail.schemas import Schema
+from keytrail.visible import path_text
 
 if TYPE_CHECKING:
     from keytrail.cluster import Cluster
@@ -47,7 +48,7 @@ class Loaded:
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON has it."""
         shape = {"records": self.records, "taken": self.taken, "there": self.there, "refused": self.refused.total()}
-        listed = [{"path": path, "record": number, "reason": why} for path, number, why in self.refusals]
+        listed = [{"path": path_text(path), "record": number, "reason": why} for path, number, why in self.refusals]
         return {**shape, "reasons": dict(self.refused), "refusals": listed}
 
 

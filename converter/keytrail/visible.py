@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 # Letters by their category, but nothing is seen of them.
 _BLANK = frozenset("\u115f\u1160\u2800\u3164\uffa0")
+_BYTES = re.compile("[\udc80-\udcff]")  # as Python has bytes in paths that are no UTF-8
 
 
 def visible(text: str, keep: str = "") -> str:
@@ -14,6 +17,12 @@ def visible(text: str, keep: str = "") -> str:
     if text.isascii() and text.isprintable():
         return text
     return "".join(c if (c.isprintable() and c not in _BLANK) or c in keep else _written(ord(c)) for c in text)
+
+
+def path_text(path: str) -> str:
+    r"""Return a file's path as text, as JSON and pages take it: a byte of it that is no UTF-8 is written ``\xff``."""
+    named = _BYTES.sub(lambda found: _written(ord(found[0]) - 0xDC00), path)
+    return named.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _written(code: int) -> str:

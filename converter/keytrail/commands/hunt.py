@@ -40,6 +40,7 @@ from keytrail.site import load_site
 from keytrail.state import load_state, locked
 from keytrail.summary import Summary
 from keytrail.telemetry import blind_lines
+from keytrail.visible import path_text
 from keytrail.workers import cores
 
 if TYPE_CHECKING:
@@ -256,7 +257,7 @@ def _write(path: Path, findings: Findings, summary: Summary, narrowing: Narrowin
 
 def _spoken() -> str:
     """The command as it was given, without what a URL in it says of a user."""
-    return re.sub(r"(?<=://)[^/@\s]*@", "", shlex.join(["keytrail", *sys.argv[1:]]))
+    return re.sub(r"(?<=://)[^/@\s]*@", "", path_text(shlex.join(["keytrail", *sys.argv[1:]])))
 
 
 def _note(pack: Pack, summary: Summary, style: str) -> None:

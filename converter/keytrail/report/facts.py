@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from keytrail.hunt import Hit, principal_of
 from keytrail.times import milliseconds
+from keytrail.visible import path_text
 
 LONGEST = 300
 
@@ -47,7 +48,7 @@ def facts(hit: Hit) -> Facts:
         _text(said("awsRegion")),
         _text(said("errorCode")),
         _text(said("eventID")),
-        hit.path,
+        path_text(hit.path),
         hit.number,
     )
 
