@@ -29,8 +29,9 @@ from keytrail import reference
 from keytrail.correlation_hunt import Span
 from keytrail.data import packaged
 from keytrail.hunt import Hit, Hunt, Window
+from keytrail.logfiles import Files, Found
 from keytrail.pack import Rule, load_rules
-from keytrail.records import Found, Reader
+from keytrail.records import Reader
 from keytrail.schemas import get_schema
 from keytrail.search import Search
 
@@ -69,7 +70,7 @@ def gunzip(paths: Iterable[Path]) -> Run:
 def hunt(rules: list[Rule], paths: list[Path], jobs: int = 1) -> Run:
     """Hunt in every file."""
     hunting = Hunt.prepare(rules, get_schema("keytrail"))
-    reader = Reader(Found(paths, size=sum(path.stat().st_size for path in paths)))
+    reader = Reader(Found(Files(paths), size=sum(path.stat().st_size for path in paths)))
     clock, processor = time.perf_counter(), time.process_time()
     hits = sum(1 for _ in hunting.run(reader, jobs=jobs))
     run = Run(time.perf_counter() - clock, time.process_time() - processor, hits)
@@ -85,7 +86,7 @@ def by_file(rules: list[Rule], paths: list[Path], runs: int) -> float:
     """
     hunting = Hunt.prepare(rules, get_schema("keytrail"))
     search = Search(hunting, Window(), Span(), lambda place, marks: None)
-    reader = Reader(Found(paths))
+    reader = Reader(Found(Files(paths)))
     times: dict[Path, list[tuple[float, float]]] = {path: [] for path in paths}
     for _ in range(runs + 1):
         for path in paths:
@@ -103,7 +104,7 @@ def check(rules: list[Rule], paths: list[Path]) -> int:
     """Compare the hits of single rules in some files with the reference's; return how many there are."""
     hunting = Hunt.prepare(rules, get_schema("keytrail"))
     found = Counter(
-        (hit.rule.id, hit.path, hit.number) for hit in hunting.run(Reader(Found(paths))) if isinstance(hit, Hit)
+        (hit.rule.id, hit.path, hit.number) for hit in hunting.run(Reader(Found(Files(paths)))) if isinstance(hit, Hit)
     )
     meant = {one.rule.id: reference.compile_rule(one.rule.document) for one in hunting.ready if one.shown}
     expected = Counter(

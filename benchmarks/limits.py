@@ -30,9 +30,10 @@ from keytrail.data import packaged
 from keytrail.engine import compile_query
 from keytrail.errors import ClusterError, KeytrailError
 from keytrail.hunt import Hunt
+from keytrail.logfiles import STDIN
 from keytrail.node import start
 from keytrail.pack import load_rules
-from keytrail.records import STDIN, Reader
+from keytrail.records import Reader
 from keytrail.schemas import SCHEMAS
 from keytrail.targets import TARGETS
 

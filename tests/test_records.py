@@ -13,8 +13,11 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from keytrail.errors import RecordError
-from keytrail.records import MAX_KEPT, Reader, find_files
+from keytrail.logfiles import Files, find_files
+from keytrail.records import MAX_KEPT, Reader
 
 CALL = {"eventSource": "kms.amazonaws.com", "eventName": "Decrypt"}
 
@@ -460,3 +463,16 @@ def test_documents_end_to_end_are_read_one_by_one(tmp_path: Path) -> None:
     reader = Reader([str(path)])
     assert len(list(reader)) == 3
     assert reader.bad == []
+
+
+PARTS = st.lists(st.sampled_from(["a", "b", "a.json", "-", " "]), min_size=1, max_size=3)
+
+
+@given(st.lists(PARTS.map(lambda parts: Path(*parts)) | PARTS.map(lambda parts: Path("/", *parts)), max_size=8))
+def test_files_are_the_paths_that_were_added(paths: list[Path]) -> None:
+    files = Files(paths)
+    assert list(files) == [files[place] for place in range(len(files))] == paths
+    assert list(files[1:-1]) == paths[1:-1]
+    assert [path in files for path in (*paths, Path("c"))] == [*[True] * len(paths), False]
+    with pytest.raises(IndexError):
+        print(files[len(paths)])

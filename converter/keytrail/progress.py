@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from array import array
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,7 +22,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from keytrail.records import STDIN, Reader
+from keytrail.logfiles import STDIN
+from keytrail.records import Reader
 
 
 class Work(Protocol):
@@ -41,9 +44,16 @@ class Course:
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
-        self._ends = [0, *accumulate(map(size_of, reader.paths))]
-        # What comes through a pipe has no size, so that there is no telling how much of all is left.
-        self.total = 0 if STDIN in reader.paths else self._ends[-1]
+
+    @cached_property
+    def _ends(self) -> Sequence[int]:
+        """Where each file ends, if they were one; they are looked up only where somebody watches."""
+        return array("Q", [0, *accumulate(map(size_of, self._reader.paths))])
+
+    @cached_property
+    def total(self) -> int:
+        """How many bytes the files have; what comes through a pipe has no size, so that the rest is not known then."""
+        return 0 if STDIN in self._reader.paths else self._ends[-1]
 
     @property
     def done(self) -> int:

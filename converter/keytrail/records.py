@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
-import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -15,16 +13,14 @@ from typing import Any, NamedTuple, cast
 
 from keytrail.errors import RecordError
 from keytrail.jsontext import MAX_DEPTH, deeper_than, is_whole, parse, split_documents, split_records
+from keytrail.logfiles import STDIN, Found, find_files, named_ndjson
 from keytrail.unpack import Unpacked
 
-STDIN = Path("-")
 # The largest JSON document that is read. Public data sets have files of 200 MB; CloudTrail's are smaller.
 MAX_DOCUMENT = 512 << 20
 # So many errors are kept with their text; all are counted. A million broken lines must not fill the memory.
 MAX_KEPT = 1000
 
-_LINES_SUFFIXES = (".ndjson", ".jsonl", ".ndjson.gz", ".jsonl.gz")
-_SUFFIXES = (".json", ".json.gz", *_LINES_SUFFIXES)
 _KINDS = {dict: "an object", list: "a list", str: "a string", bool: "true or false", type(None): "null"}
 _SHAPES = 'neither {"Records": [...]}, nor a list of records, nor a CloudTrail record'
 
@@ -38,95 +34,6 @@ class Record(NamedTuple):
     record: dict[str, Any]
     path: str
     number: int
-
-
-@dataclass
-class Found:
-    """What ``find_files`` found: files to read, how many bytes they are, how many were passed over, and dead ends."""
-
-    files: list[Path] = field(default_factory=list)
-    size: int = 0
-    passed_over: int = 0
-    bad: list[RecordError] = field(default_factory=list)
-
-
-def find_files(paths: Iterable[str]) -> Found:
-    """The log files that the given paths name; a file that is named twice, or linked, is given once.
-
-    Parameters: each path is a file (read whatever its name is), a folder (searched to the bottom, symbolic
-    links followed, for .json, .ndjson and .jsonl files and .gz files of them) or ``-``, standard input.
-    Errors: none are raised. A path that does not exist and a folder without any such file are in ``bad``.
-    """
-    found = Found()
-    seen: set[tuple[int, int]] = set()
-    given = list(paths)
-    if not given:
-        found.bad.append(RecordError("no path was given", hint="name a log file, a folder of them, or -"))
-    for name in given:
-        path = Path(name)
-        if not name.strip():
-            found.bad.append(RecordError("a path is empty", hint="is a shell variable unset?"))
-        elif name == str(STDIN):
-            _add(STDIN, (-1, -1), found, seen)
-        elif path.is_dir():
-            _search(path, found, seen)
-        else:
-            # A file called "-" was given as "./-": the full name keeps it apart from standard input.
-            _add_file(path.absolute() if path == STDIN else path, found, seen)
-    return found
-
-
-def _search(folder: Path, found: Found, seen: set[tuple[int, int]]) -> None:
-    """Add the log files in a folder and below it, in the order of their names."""
-    wanted = others = 0
-    entered: set[str] = set()
-
-    def refuse(error: OSError) -> None:
-        found.bad.append(RecordError(f"cannot be searched: {error.strerror}", path=error.filename))
-
-    for top, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
-        real = os.path.realpath(top)
-        folders[:] = [] if real in entered else sorted(folders)
-        for name in sorted(names) if real not in entered else ():
-            # "._name" files are what macOS leaves on foreign disks beside the real ones.
-            if name.lower().endswith(_SUFFIXES) and not name.startswith("._"):
-                _add_file(Path(top, name), found, seen, only_regular=True)
-                wanted += 1
-            else:
-                others += 1
-        entered.add(real)
-    found.passed_over += others
-    if not wanted:
-        found.bad.append(
-            RecordError(
-                f"no log file in this folder or below it ({others} other files)",
-                path=folder,
-                hint="log files end in .json, .ndjson or .jsonl, or one of these with .gz",
-            )
-        )
-
-
-def _add_file(path: Path, found: Found, seen: set[tuple[int, int]], *, only_regular: bool = False) -> None:
-    """Add a file. In a folder a pipe or a device is passed over: nobody asked to wait for it."""
-    try:
-        status = path.stat()
-    except OSError as error:
-        why = f"cannot be read: {error.strerror}"
-        found.bad.append(RecordError(why, path=path, hint="is the path right?"))
-        return
-    if only_regular and not stat.S_ISREG(status.st_mode):
-        found.passed_over += 1
-        return
-    if _add(path, (status.st_dev, status.st_ino), found, seen):
-        found.size += status.st_size
-
-
-def _add(path: Path, identity: tuple[int, int], found: Found, seen: set[tuple[int, int]]) -> bool:
-    if identity in seen:
-        return False
-    seen.add(identity)
-    found.files.append(path)
-    return True
 
 
 @dataclass
@@ -343,11 +250,6 @@ class Reader(Tally):
 def _is_ndjson(path: str, first: bytes, second: bytes) -> bool:
     """Whether a file of several lines is NDJSON, by its first lines; the first may be broken."""
     return is_whole(first) or (named_ndjson(path) and is_whole(second))
-
-
-def named_ndjson(path: str) -> bool:
-    """Tell whether a file's name says that it has a JSON value in each line."""
-    return path.lower().endswith(_LINES_SUFFIXES)
 
 
 def _is_like_record(value: dict[str, Any]) -> bool:

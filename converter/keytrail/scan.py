@@ -24,7 +24,7 @@ from isal import isal_zlib
 
 from keytrail.errors import RecordError
 from keytrail.jsontext import MAX_DEPTH, deeper_than
-from keytrail.records import named_ndjson
+from keytrail.logfiles import named_ndjson
 from keytrail.unpack import BOMB_RATIO, GZIP_MAGIC
 
 # A larger file is read by the careful reader as well, which holds one line of it at a time where that is enough.

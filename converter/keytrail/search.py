@@ -11,10 +11,11 @@ from keytrail import scan, telemetry
 from keytrail.correlation_engine import Event, Mark
 from keytrail.correlation_hunt import Span
 from keytrail.engine import Predicate
+from keytrail.logfiles import STDIN
 from keytrail.pack import Rule
 from keytrail.parts import Known
 from keytrail.quick import Matched, Quick
-from keytrail.records import STDIN, Reader
+from keytrail.records import Reader
 from keytrail.specialise import Specialised, Tree
 from keytrail.times import milliseconds, plain_ends
 

@@ -19,9 +19,10 @@ from keytrail.correlation_hunt import CorrelationHit, Span
 from keytrail.errors import UsageError
 from keytrail.files import fingerprint
 from keytrail.hunt import AnyHit, Hunt, Window
+from keytrail.logfiles import STDIN, find_files
 from keytrail.pack import Rule
 from keytrail.progress import Course, size_of
-from keytrail.records import MAX_KEPT, STDIN, Reader, find_files
+from keytrail.records import MAX_KEPT, Reader
 from keytrail.state import MINUTE, Read, State, day_of
 from keytrail.summary import Summary
 from keytrail.times import DAY, milliseconds

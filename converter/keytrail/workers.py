@@ -21,7 +21,8 @@ from keytrail import telemetry
 from keytrail.correlation_engine import Mark
 from keytrail.correlation_hunt import Span
 from keytrail.errors import WorkerError
-from keytrail.records import STDIN, Found, Reader, Tally
+from keytrail.logfiles import STDIN, Files, Found
+from keytrail.records import Reader, Tally
 from keytrail.search import Matches, Search
 
 if TYPE_CHECKING:
@@ -149,7 +150,7 @@ class _Worker:
         self._search.span = part.span
         self._hunt.tally = part.kinds
         before = self._hunt.searched
-        reader = Reader(Found(paths), limit=self._limit)
+        reader = Reader(Found(Files(paths)), limit=self._limit)
         part.matches = list(self._search.run(reader, paths))
         part.searched = self._hunt.searched - before
         part.tally.add(reader)

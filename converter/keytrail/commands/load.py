@@ -24,8 +24,9 @@ from keytrail.errors import UsageError
 from keytrail.files import kept_aside
 from keytrail.journal import Journal
 from keytrail.load import Loaded, create_index, load
+from keytrail.logfiles import find_files
 from keytrail.progress import Course, watched
-from keytrail.records import Reader, find_files
+from keytrail.records import Reader
 from keytrail.schemas import SCHEMAS, get_schema
 
 MOST_SHOWN = 10
