@@ -26,7 +26,6 @@ from tempfile import TemporaryDirectory
 
 import deflate
 from keytrail import reference
-from keytrail.correlation_hunt import Span
 from keytrail.data import packaged
 from keytrail.hunt import Hit, Hunt, Window
 from keytrail.logfiles import Files, Found
@@ -85,7 +84,7 @@ def by_file(rules: list[Rule], paths: list[Path], runs: int) -> float:
     What else runs on the machine disturbs this less than a whole hunt. What a hunt does once is not in it.
     """
     hunting = Hunt.prepare(rules, get_schema("keytrail"))
-    search = Search(hunting, Window(), Span(), lambda place, marks: None)
+    search = Search(hunting, Window(), lambda place, marks: None, lambda path, span: None)
     reader = Reader(Found(Files(paths)))
     times: dict[Path, list[tuple[float, float]]] = {path: [] for path in paths}
     for _ in range(runs + 1):

@@ -168,8 +168,11 @@ def moved(sequence: Sequence, days: int) -> Sequence:
     return Sequence(sequence.document, found, Searched(when.start + shift, when.end + shift, when.known))
 
 
-def by_engine(sequence: Sequence, schema: Schema, at_once: int = 5) -> list[Episode]:
-    """What the streaming engine finds in the documents of a schema; the rules are matched by what they mean."""
+def by_engine(sequence: Sequence, schema: Schema, at_once: int = 5, *searched: Searched) -> list[Episode]:
+    """What the streaming engine finds in the documents of a schema; the rules are matched by what they mean.
+
+    ``searched`` are several stretches of time in the place of the sequence's own.
+    """
     correlation = sequence.correlation
     sorter = Sorter(at_once)
     for rule in correlation.rules:
@@ -177,4 +180,4 @@ def by_engine(sequence: Sequence, schema: Schema, at_once: int = 5) -> list[Epis
         for number, record in enumerate(sequence.records):
             if matches(RULES[rule], record):
                 sorter.add(marker.marks(Event(schema, schema.document(record), str(number))))
-    return list(correlation_engine.episodes(correlation, sorter.sorted(), sequence.searched))
+    return list(correlation_engine.episodes(correlation, sorter.sorted(), *searched or [sequence.searched]))

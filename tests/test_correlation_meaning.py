@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import tracemalloc
+from itertools import chain, pairwise
+from operator import attrgetter
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from keytrail import correlation_engine
 from keytrail.correlation import Episode, Searched
 from keytrail.correlation_engine import Mark, Sorter
 from keytrail.schemas import get_schema
 from keytrail.times import DAY, iso, milliseconds
 
-from tests.sequences import START, USER, Sequence, by_engine, by_reference, sequences
+from tests.sequences import LENGTH, START, USER, Sequence, by_engine, by_reference, sequences
 
 KEYTRAIL = get_schema("keytrail")
 COUNT = {"type": "event_count", "rules": ["a"], "group-by": [USER], "timespan": "10s"}
@@ -219,6 +222,19 @@ def test_any_window_counts_where_something_may_be_missing() -> None:
 @given(sequences())
 def test_the_engine_finds_what_the_correlation_means(sequence: Sequence) -> None:
     assert by_engine(sequence, KEYTRAIL) == by_reference(sequence)
+
+
+@given(sequences(), st.lists(st.integers(START, START + LENGTH), min_size=2, max_size=6, unique=True))
+def test_stretches_of_time_that_are_searched_together_are_each_searched_alone(
+    sequence: Sequence, cuts: list[int]
+) -> None:
+    known = sequence.searched.known
+    ends = sorted(cuts)
+    stretches = [Searched(start, end - 1, known) for start, end in pairwise(ends)]
+    stretches = stretches[:: len(ends) % 2 + 1]  # without a gap between them, or with one
+    alone = [by_reference(Sequence(sequence.document, sequence.records, one)) for one in stretches]
+    together = by_engine(sequence, KEYTRAIL, 5, *stretches)
+    assert together == sorted(chain(*alone), key=attrgetter("group", "start"))
 
 
 def test_marks_are_sorted_whether_they_fit_or_not() -> None:

@@ -20,7 +20,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from keytrail import scan, workers
-from keytrail.correlation_hunt import Span
 from keytrail.data import packaged
 from keytrail.errors import RecordError, WorkerError
 from keytrail.hunt import AnyHit, Hit, Hunt, Window
@@ -312,7 +311,7 @@ def test_what_most_records_are_asked_for_is_taken_out_of_all(tmp_path: Path, rea
     def take(place: int, marks: object) -> None:
         raise AssertionError("there is no correlation")
 
-    search = Search(reading, Window(), Span(), take)
+    search = Search(reading, Window(), take, lambda path, span: None)
     for number in range(3):
         records = [sound(one, readOnly=one % 4 > 0) for one in range(40)]
         path = written(tmp_path / f"{number}.json", records)

@@ -213,6 +213,47 @@ def test_files_that_are_gone_are_forgotten_but_not_at_once(tmp_path: Path) -> No
     assert len(state.files) == 1
 
 
+OPENED: list[str] = []
+
+
+def note_opened(event: str, arguments: tuple[object, ...]) -> None:
+    if event == "open" and isinstance(arguments[0], (str, os.PathLike)):
+        OPENED.append(os.fspath(arguments[0]))
+
+
+def test_each_new_file_is_read_once_and_of_the_others_those_that_a_correlation_needs(tmp_path: Path) -> None:
+    sys.addaudithook(note_opened)
+    state = fresh(tmp_path)
+    far, near = write(tmp_path, "far", disabled(10)), write(tmp_path, "near", disabled(900))
+    OPENED.clear()
+    run(tmp_path, state)
+    assert [one for one in OPENED if one.startswith(str(tmp_path))] == [str(far), str(near)]
+    new = write(tmp_path, "new", stopped(930))
+    OPENED.clear()
+    found = SinceLast(RULES, lambda: Hunt.prepare(RULES, get_schema("keytrail")), [str(tmp_path)], state, NOW)
+    assert stems(list(found.run())) == ["trail_stopped_or_deleted", "key_and_trail_tampered"]
+    assert [one for one in OPENED if one.startswith(str(tmp_path))] == [str(new), str(near)]
+    assert found.total == new.stat().st_size + near.stat().st_size
+
+
+def test_a_file_that_could_not_be_read_is_tried_again_though_it_is_back_by_then(tmp_path: Path) -> None:
+    state = fresh(tmp_path)
+    path, away = write(tmp_path, "a", disabled(600)), tmp_path / "a.away"
+    write(tmp_path, "b", disabled(601))
+
+    def prepare() -> Hunt:
+        path.rename(away)
+        return Hunt.prepare(RULES, get_schema("keytrail"))
+
+    found = SinceLast(RULES, prepare, [str(tmp_path)], state, NOW)
+    hits = found.run()
+    assert next(hits).as_dict()["event_id"] == "disable_key 601"
+    away.rename(path)
+    assert list(hits) == []
+    assert [error.message for error in found.summary().bad] == ["cannot be read: No such file or directory"]
+    assert [hit.as_dict()["event_id"] for hit in run(tmp_path, state)] == ["disable_key 600"]
+
+
 def test_standard_input_has_nothing_new(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="standard input"):
         SinceLast(RULES, lambda: Hunt.prepare(RULES, get_schema("keytrail")), ["-"], State(()), NOW)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 import json
 import tempfile
+from bisect import bisect_right
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
@@ -133,21 +134,25 @@ def _read(file: IO[str]) -> Iterator[Mark]:
         yield Mark(tuple(group), time, rule, identity, tuple(value))
 
 
-def episodes(correlation: Correlation, marks: Iterable[Mark], searched: Searched) -> Iterator[Episode]:
+def episodes(correlation: Correlation, marks: Iterable[Mark], *searched: Searched) -> Iterator[Episode]:
     """Yield every hit of a correlation, by group and time.
 
-    Parameters: ``marks`` sorted, as :class:`Sorter` gives them; those outside ``searched`` do not count.
+    Parameters: ``marks`` sorted, as :class:`Sorter` gives them; ``searched`` is one stretch of time or several, one
+    after the other. Marks outside them do not count, and what is in two of them is never one hit.
     """
-    waiting = deque(sorted(searched.known))
-    inside = (mark for mark in marks if searched.start <= mark.time <= searched.end)
-    for group, found in groupby(inside, key=attrgetter("group")):
-        while waiting and waiting[0] < group:
-            yield from _sweep(correlation, waiting.popleft(), iter(()), searched)
-        if waiting and waiting[0] == group:
+    starts = [stretch.start for stretch in searched]
+    waiting = deque(sorted((group, place) for place, stretch in enumerate(searched) for group in stretch.known))
+    placed = ((bisect_right(starts, mark.time) - 1, mark) for mark in marks)
+    inside = ((place, mark) for place, mark in placed if place >= 0 and mark.time <= searched[place].end)
+    for known, found in groupby(inside, key=lambda one: (one[1].group, one[0])):
+        while waiting and waiting[0] < known:
+            group, place = waiting.popleft()
+            yield from _sweep(correlation, group, iter(()), searched[place])
+        if waiting and waiting[0] == known:
             waiting.popleft()
-        yield from _sweep(correlation, group, found, searched)
-    for group in waiting:
-        yield from _sweep(correlation, group, iter(()), searched)
+        yield from _sweep(correlation, known[0], (mark for _, mark in found), searched[known[1]])
+    for group, place in waiting:
+        yield from _sweep(correlation, group, iter(()), searched[place])
 
 
 def _sweep(correlation: Correlation, group: Group, marks: Iterator[Mark], searched: Searched) -> Iterator[Episode]:

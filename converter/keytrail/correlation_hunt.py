@@ -66,10 +66,10 @@ class Collector:
         """Take marks, of whatever process."""
         self._sorter.add(marks)
 
-    def hits(self, start: int, end: int) -> Iterator[CorrelationHit]:
-        """Yield the hits in what was searched."""
-        searched = Searched(start, end, self.known)
-        for episode in correlation_engine.episodes(self.rule.correlation, self._sorter.sorted(), searched):
+    def hits(self, *stretches: tuple[int, int]) -> Iterator[CorrelationHit]:
+        """Yield the hits in what was searched: stretches of time, both ends included, in order. Asked once."""
+        searched = [Searched(start, end, self.known) for start, end in stretches]
+        for episode in correlation_engine.episodes(self.rule.correlation, self._sorter.sorted(), *searched):
             yield CorrelationHit(self.rule, episode)
 
 
@@ -88,6 +88,11 @@ class Span:
             self.first = moment
         if self.last is None or moment > self.last:
             self.last = moment
+
+    def add(self, other: Span) -> None:
+        """Take the times of another."""
+        self.take(other.first)
+        self.take(other.last)
 
 
 def known_groups(rule: Rule, profile: Profile | None) -> frozenset[Group]:

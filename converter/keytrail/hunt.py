@@ -20,7 +20,7 @@ from keytrail.pack import LEVELS, Rule
 from keytrail.records import Reader
 from keytrail.scan import Stored
 from keytrail.schemas import Schema, get_schema
-from keytrail.search import Ready, Source
+from keytrail.search import Ended, Ready, Source
 from keytrail.specialise import tree
 from keytrail.telemetry import Tally
 from keytrail.times import milliseconds
@@ -144,7 +144,8 @@ class Hunt:
     """The rules made ready for one schema, and what has been counted so far.
 
     ``counts`` has each rule that could be evaluated, 0 included; ``refused`` the reason for each that could not.
-    ``span`` is from the first to the last event that was read, where a correlation asks for it.
+    ``timed`` says whether anything asks for event times, as correlations do; ``span`` is then from the first to the
+    last event that was read.
     """
 
     schema: Schema
@@ -154,6 +155,7 @@ class Hunt:
     tally: Tally = field(default_factory=Tally)
     rules: Sequence[Rule] = ()
     span: Span = field(default_factory=Span)
+    timed: bool = False
     ready: list[Ready] = field(default_factory=list)
     collectors: list[Collector] = field(default_factory=list)
 
@@ -206,34 +208,50 @@ class Hunt:
                 ready.shown = False
                 self.counts.pop(ready.rule.id, None)
         self.collectors.append(collector)
+        self.timed = True
         self.counts[rule.id] = 0
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A process of its own prepares the rules again: predicates cannot be sent."""
-        return _prepared, (list(self.rules), self.schema.name)
+        return _prepared, (list(self.rules), self.schema.name, self.timed)
 
     def run(self, reader: Reader, window: Window = Window(), *, jobs: int = 1) -> Iterator[AnyHit]:
         """Yield the hits in the order of the records, those of correlations in the end.
 
         Parameters: ``jobs`` is the number of processes that search where there is enough for them to do.
         """
+        yield from self.search(reader, window, jobs=jobs)
+        span = self.span
+        if span.first is not None and span.last is not None:
+            since = span.first if window.start is None else window.start
+            until = span.last if window.end is None else window.end - 1
+            yield from self.correlated((max(since, span.first), min(until, span.last)))
+
+    def search(
+        self, reader: Reader, window: Window = Window(), *, jobs: int = 1, ended: Ended | None = None
+    ) -> Iterator[Hit]:
+        """Yield the hits of single rules in the order of the records; the events of correlations are kept for later.
+
+        Parameters: ``ended`` is given each file when it was searched, with the times in it where the hunt is ``timed``.
+        """
         reader.restart()
         rules = [ready.rule for ready in self.ready]
-        for path, found in matches(self, reader, window, self.span, jobs):
+
+        def done(path: str, span: Span) -> None:
+            self.span.add(span)
+            if ended is not None:
+                ended(path, span)
+
+        for path, found in matches(self, reader, window, done, jobs):
             for place, number, source in found:
                 rule = rules[place]
                 self.counts[rule.id] += 1
                 yield Hit(rule, source, path, number)
-        yield from self._correlated(window)
 
-    def _correlated(self, window: Window) -> Iterator[CorrelationHit]:
-        span = self.span
-        if span.first is None or span.last is None:
-            return
-        since = span.first if window.start is None else window.start
-        until = span.last if window.end is None else window.end - 1
+    def correlated(self, *stretches: tuple[int, int]) -> Iterator[CorrelationHit]:
+        """Yield the hits of correlations in what was searched, as :meth:`Collector.hits` does. Asked once."""
         for collector in self.collectors:
-            for hit in collector.hits(max(since, span.first), min(until, span.last)):
+            for hit in collector.hits(*stretches):
                 self.counts[hit.rule.id] += 1
                 yield hit
 
@@ -250,8 +268,10 @@ class Hunt:
                 yield ready.rule
 
 
-def _prepared(rules: list[Rule], schema: str) -> Hunt:
-    return Hunt.prepare(rules, get_schema(schema))
+def _prepared(rules: list[Rule], schema: str, timed: bool) -> Hunt:
+    hunt = Hunt.prepare(rules, get_schema(schema))
+    hunt.timed = timed
+    return hunt
 
 
 def foreign(rule: Rule) -> Refused | None:

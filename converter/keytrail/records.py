@@ -38,7 +38,7 @@ class Record(NamedTuple):
 
 @dataclass
 class Tally:
-    """What a reader has counted; ``bad`` holds the first thousand errors."""
+    """What a reader has counted; ``bad`` holds the first thousand errors, ``unread`` files that the system refused."""
 
     files: int = 0
     records: int = 0
@@ -46,6 +46,7 @@ class Tally:
     insights: int = 0
     bad_count: int = 0
     bad: list[RecordError] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)
 
     def report(self, error: RecordError) -> None:
         """Count an error."""
@@ -63,6 +64,7 @@ class Tally:
         self.insights += other.insights
         self.bad_count += other.bad_count
         self.bad += other.bad[: MAX_KEPT - len(self.bad)]
+        self.unread += other.unread
 
 
 class Reader(Tally):
@@ -127,6 +129,7 @@ class Reader(Tally):
                 self._source = Unpacked(stream, str(path), self.limit)
                 yield from self._file(self._source)
         except OSError as error:
+            self.unread.append(str(path))
             self.report(RecordError(f"cannot be read: {error.strerror}", path=path))
 
     def _open(self, path: Path) -> AbstractContextManager[io.BufferedIOBase]:

@@ -28,6 +28,7 @@ MOST_KINDS = 100_000
 Source = Union[Mapping[str, Any], bytes, scan.Stored]
 Found = tuple[int, int, Source]
 Marks = list[tuple[int, list[Mark]]]
+Ended = Callable[[str, Span], None]
 
 
 @dataclass
@@ -54,11 +55,13 @@ class Matches(NamedTuple):
 class Search:
     """Searches files for what the rules of a hunt match, and counts what it has searched in ``hunt.searched``.
 
-    Parameters: ``span`` is given all times there are, ``take`` the marks for a correlation, by its number.
+    Parameters: ``take`` is given the marks for a correlation, by its number, ``ended`` each file when it was searched,
+    with the times in it where the hunt is ``timed``.
     """
 
-    def __init__(self, hunt: Hunt, window: Window, span: Span, take: Callable[[int, list[Mark]], None]) -> None:
-        self.span = span
+    def __init__(self, hunt: Hunt, window: Window, take: Callable[[int, list[Mark]], None], ended: Ended) -> None:
+        self._span = Span()
+        self._ended = ended
         self._hunt = hunt
         self._window = window
         self._take = take
@@ -68,24 +71,26 @@ class Search:
         self._known = Known(hunt.schema.document)
         self._members = frozenset().union(*(collector.members for collector in hunt.collectors))
         taken = frozenset(place for place, one in enumerate(hunt.ready) if one.takers)
-        timed = bool(hunt.collectors) or window.bounded
+        timed = hunt.timed or window.bounded
         self.quick = Quick(self._special, self._known, taken, timed=timed)
 
     def run(self, reader: Reader, paths: Sequence[Path]) -> Iterator[Matches]:
         """Yield the matches in some of a reader's files, in the order of the records."""
         for path in paths:
+            self._span = Span()
             found = self._quickly(reader, path) if self._as_is and path != STDIN else None
             if found is None:
                 yield from self._carefully(reader, path)
             elif found:
                 yield Matches(str(path), found)
+            self._ended(str(path), self._span)
 
     # -- record by record ---------------------------------------------------------------------------------------------
 
     def _carefully(self, reader: Reader, path: Path) -> Iterator[Matches]:
         for record, name, number in reader.read(path, self._skip if self._as_is else None):
             time = record.get("eventTime")
-            self._span(time)
+            self._note(time)
             if not self._window.holds(time):
                 continue
             self._hunt.searched += 1
@@ -105,7 +110,7 @@ class Search:
         if self._special.of(one.eventSource, one.eventName).asks:
             return False
         time = one.eventTime
-        self._span(time)
+        self._note(time)
         self._hunt.searched += self._window.holds(time)
         return True
 
@@ -127,9 +132,9 @@ class Search:
             for collector, name in self._hunt.ready[place].takers
         ]
 
-    def _span(self, time: object) -> None:
-        if self._hunt.collectors:
-            self.span.take(milliseconds(time))
+    def _note(self, time: object) -> None:
+        if self._hunt.timed:
+            self._span.take(milliseconds(time))
 
     def _give(self, marks: Marks) -> None:
         for collector, found in marks:
@@ -152,7 +157,7 @@ class Search:
             self.quick.forget()
             return None
         for time in times:
-            self._span(time)
+            self._note(time)
         for kind, record in firsts:
             self._first(kind, record)
         self._give(marks)

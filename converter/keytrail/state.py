@@ -32,12 +32,6 @@ class Read(NamedTuple):
     last: int | None
     day: int
 
-    def overlaps(self, start: int, end: int) -> bool:
-        """Tell whether it can have events between two times in milliseconds, both included."""
-        if self.first is None or self.last is None:
-            return False
-        return self.first * MINUTE <= end and (self.last + 1) * MINUTE > start
-
 
 @dataclass
 class Told:

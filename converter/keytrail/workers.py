@@ -23,7 +23,7 @@ from keytrail.correlation_hunt import Span
 from keytrail.errors import WorkerError
 from keytrail.logfiles import STDIN, Files, Found
 from keytrail.records import Reader, Tally
-from keytrail.search import Matches, Search
+from keytrail.search import Ended, Matches, Search
 
 if TYPE_CHECKING:
     from keytrail.hunt import Hunt, Window
@@ -43,19 +43,19 @@ class Part:
 
     matches: list[Matches] = field(default_factory=list)
     marks: list[tuple[int, list[Mark]]] = field(default_factory=list)
-    span: Span = field(default_factory=Span)
+    ended: list[tuple[str, Span]] = field(default_factory=list)
     searched: int = 0
     tally: Tally = field(default_factory=Tally)
     kinds: telemetry.Tally = field(default_factory=telemetry.Tally)
 
 
-def matches(hunt: Hunt, reader: Reader, window: Window, span: Span, jobs: int) -> Iterator[Matches]:
+def matches(hunt: Hunt, reader: Reader, window: Window, ended: Ended, jobs: int) -> Iterator[Matches]:
     """Yield what the rules of ``hunt`` match, in the order of the records.
 
-    The counts of ``reader`` and ``hunt``, its collectors and ``span`` are brought up to date on the way. Raises
-    :class:`WorkerError` when a process dies.
+    The counts of ``reader`` and ``hunt`` and its collectors are brought up to date on the way, and ``ended`` is given
+    each file with its times. Raises :class:`WorkerError` when a process dies.
     """
-    search = Search(hunt, window, span, lambda place, marks: hunt.collectors[place].take(marks))
+    search = Search(hunt, window, lambda place, marks: hunt.collectors[place].take(marks), ended)
     files = reader.found.files
     if jobs < 2 or len(files) < 2 or reader.found.size < LEAST_BYTES:
         yield from search.run(reader, files)
@@ -67,8 +67,8 @@ def matches(hunt: Hunt, reader: Reader, window: Window, span: Span, jobs: int) -
         part = waiting.popleft().result()
         for place, marks in part.marks:
             hunt.collectors[place].take(marks)
-        span.take(part.span.first)
-        span.take(part.span.last)
+        for path, span in part.ended:
+            ended(path, span)
         hunt.searched += part.searched
         reader.add(part.tally)
         hunt.tally.add(part.kinds)
@@ -143,11 +143,15 @@ class _Worker:
         self._part = Part()
         self._hunt = hunt
         self._limit = limit
-        self._search = Search(hunt, window, Span(), lambda place, marks: self._part.marks.append((place, marks)))
+        self._search = Search(
+            hunt,
+            window,
+            lambda place, marks: self._part.marks.append((place, marks)),
+            lambda path, span: self._part.ended.append((path, span)),
+        )
 
     def work(self, paths: list[Path]) -> Part:
         self._part = part = Part()
-        self._search.span = part.span
         self._hunt.tally = part.kinds
         before = self._hunt.searched
         reader = Reader(Found(Files(paths)), limit=self._limit)
