@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gzip
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -171,8 +172,30 @@ def test_another_key_a_foreign_key_and_a_foreign_trail_are_not_trusted(days: lis
     assert "another key" in why[another, sample.TRAIL]
     assert sample.STRANGER in why[foreign, sample.TRAIL]
     assert "the trail is of account" in why[sample.KEY, trail]
-    trusting = learned([*days, delivered(0, sample.KEY, trail)], accounts=[sample.STRANGER])
+    trusting = learned([*days, *(under(trail, event) for event in days)], accounts=[sample.STRANGER])
     assert trail in {shape["arn"] for shape in trusting.trails.values()}
+
+
+def under(trail: str, event: dict[str, Any]) -> dict[str, Any]:
+    """The same delivery by another trail; any other event as it is."""
+    if event["eventName"] != "GenerateDataKey" or trail_of(event) != sample.TRAIL:
+        return event
+    record = changed(event, eventID=f"{event['eventID']} {trail}")
+    record["requestParameters"]["encryptionContext"]["aws:cloudtrail:arn"] = trail
+    return record
+
+
+@pytest.mark.parametrize(("day", "trusted"), [("2026-10-0[5-8]", True), ("2026-10-0[6-8]", False)])
+def test_a_trail_that_an_intruder_could_have_made_the_other_day_is_not_trusted(
+    days: list[dict[str, Any]], quiet: Any, day: str, trusted: bool
+) -> None:
+    rogue = sample.TRAIL.replace("example", "rogue")
+    found = learned([*days, *(under(rogue, event) for event in days if re.match(day, event["eventTime"]))])
+    assert (rogue in {shape["arn"] for shape in found.trails.values()}) is trusted
+    if not trusted:
+        assert found.trails == quiet.trails
+        [why] = [entry["why"] for entry in found.untrusted if entry.get("trail") == rogue]
+        assert why.startswith("delivered on 3 of 8 days only")
 
 
 def test_what_a_trail_was_set_to_is_believed_only_when_deliveries_confirm_it(

@@ -234,6 +234,14 @@ def test_a_rule_that_is_about_any_key_without_a_profile_is_of_a_higher_level_wit
     assert apply_profile([PLAIN["trail_key_disabled"]], expired)[0].level == "medium"
 
 
+def test_an_expired_profile_leaves_nothing_that_needs_one_to_alert_on_everything(tmp_path: Path) -> None:
+    expired = load_profile(written(tmp_path, {**MINIMAL, "expires": "2026-01-31"}))
+    waiting = {rule.id for rule in RULES if needs_profile(rule)}
+    assert {rule.id for rule in apply_profile(RULES, expired) if needs_profile(rule)} == waiting
+    said = json.loads(keytrail("hunt", FIXTURES / "sample", "--site", expired.path, "--format", "json").stdout)
+    assert {name for name, reason in said["refused"].items() if reason == "needs a profile"} == waiting
+
+
 def test_rules_that_need_a_profile_say_so_without_one_and_work_with_one() -> None:
     waiting = sorted(rule.stem for rule in RULES if needs_profile(rule))
     assert {"context_bucket_and_key_disagree", "log_read_by_unlisted_reader"} <= set(waiting)

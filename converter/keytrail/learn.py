@@ -1,8 +1,9 @@
 """A site profile learned from CloudTrail logs, and apart from it what an attacker could have planted in them.
 
-Trusted is what CloudTrail itself says: the trail, bucket and key of the data keys that it asks for. A reader is trusted
-when he opened such objects, through S3, on half of the days at least, and a fair share of all. Everything else that
-looks like the site's own is listed as untrusted with the reason, for a person to judge, and not used.
+Trusted is what CloudTrail itself says again and again: the trail, bucket and key of the data keys that it asks for, in
+half of the hours or on half of the days at least, where the logs are long enough to tell. A reader is trusted when he
+opened such objects, through S3, on half of the days at least, and a fair share of all. Everything else that looks like
+the site's own is listed as untrusted with the reason, for a person to judge, and not used.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ CONTEXT = "requestParameters.encryptionContext"
 # A reader counts when seen in half of the hours, or on half of the days where the logs are of a week or more, and in so
 # many of them at least; and when he made one of so many of all reads at least.
 PERIODS, WEEK, SHARE = 3, 7, 20
+# So does a trail by its deliveries, where the logs are of so many hours at least: it delivers every few minutes.
+LONG = 24
 MOST_PERIODS = 400
 # What is remembered of untrusted things, and listed: an attacker can make up any number of them.
 MOST_KEPT, MOST_LISTED, LONGEST = 10_000, 50, 500

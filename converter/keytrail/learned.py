@@ -7,7 +7,20 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
-from keytrail.learn import MOST_LISTED, PERIODS, SHARE, WEEK, Learner, Place, Seen, Who, account_of, aliases_of, fits
+from keytrail.learn import (
+    LONG,
+    MOST_LISTED,
+    PERIODS,
+    SHARE,
+    WEEK,
+    Learner,
+    Place,
+    Seen,
+    Who,
+    account_of,
+    aliases_of,
+    fits,
+)
 from keytrail.yamlcheck import plain_yaml
 
 HEADER = """\
@@ -57,23 +70,33 @@ def _merged(sealed: Mapping[Place, Seen]) -> Iterator[tuple[Place, Seen]]:
     for place, seen in sealed.items():
         same = [one for one in whole if (one.trail, one.bucket, one.key) == (place.trail, place.bucket, place.key)]
         if place.prefix is None and same:
-            sealed[same[0]].events += seen.events
+            _add(sealed[same[0]], seen)
         else:
             yield place, seen
 
 
 def _judge_trail(combinations: list[tuple[Place, Seen]], own: set[str], learner: Learner, found: Judged) -> None:
     """One bucket and key a trail are trusted, those of most of its events; a change is for a person to confirm."""
-    total = sum(seen.events for _, seen in combinations)
+    whole = Seen()
+    for _, seen in combinations:
+        _add(whole, seen)
     trusted: Place | None = None
     for place, seen in combinations:
-        why = _doubt(place, own) or _difference(place, trusted, total)
+        why = _doubt(place, own) or _rare(whole, learner.all) or _difference(place, trusted, whole.events)
         if why is not None:
             found.distrust("disagreement" if trusted else "trail", place.as_dict(), seen, why)
             continue
         trusted = place
         found.places.add(place)
         found.trails[place.trail, place.bucket, place.prefix or ""] = _trail(place, seen, learner)
+
+
+def _rare(seen: Seen, everything: Seen) -> str | None:
+    """Why a trail is not trusted that has delivered for a small part of the logs; of few hours there is no telling."""
+    words, often = _periods(seen, everything)
+    if often or len(everything.hours) < LONG:
+        return None
+    return f"delivered {words} only, and whoever breaks in can make a trail, too: add it if it is yours"
 
 
 def _difference(place: Place, trusted: Place | None, total: int) -> str | None:

@@ -35,12 +35,12 @@ def apply_profile(rules: Sequence[Rule], profile: Profile, variant: str = "") ->
     No Sigma filter narrows a correlation. What one says of itself narrows the rules that it names, for it alone.
     """
 
-    site = profile.site if profile.trails else None  # what needs to know the trails still does
+    # Without trails, or once it has expired, a profile narrows nothing: what needs to know the trails still does.
+    site = profile.site if profile.trails and profile.expires >= today() else None
 
     def change(given: Sequence[Rule]) -> list[Rule]:
         filters = site_filters(profile, given)
         made = (narrow(rule, filters) for rule in given)
-        # Without trails, or once it has expired, a profile narrows nothing, and the rule is then about any key.
         levels = (raised(rule) if rule.applied and site else rule for rule in made)
         return [replace(rule, site=site, variant=rule.variant + variant) for rule in levels]
 
