@@ -152,6 +152,49 @@ def test_a_query_that_the_server_rejects_is_refused_by_name(cluster: Cluster, ou
     assert found
 
 
+def tampering(folder: Path) -> tuple[str, str]:
+    """Two files whose events are an incident, of which each has one."""
+    events = load_events(packaged("fixtures") / "events")
+    who = events["disable_key"]["userIdentity"]
+    found = []
+    for minute, stem in enumerate(("disable_key", "stop_logging")):
+        path = folder / f"{stem}.json"
+        time = {"eventTime": f"2026-11-20T10:0{minute}:00Z", "eventID": stem, "userIdentity": who}
+        path.write_text(json.dumps({"Records": [{**events[stem], **time}]}))
+        found.append(str(path))
+    return found[0], found[1]
+
+
+def test_what_comes_while_a_hunt_runs_is_in_none_of_its_answers(cluster: Cluster, tmp_path: Path) -> None:
+    first, second = tampering(tmp_path)
+    with cluster.temporary_index(KEYTRAIL.body) as index:
+        load(cluster, index, KEYTRAIL, Reader([first]), aside=print)
+        hits = IndexHunt.prepare(cluster, index, RULES).run()
+        assert next(hits).rule.stem == "trail_key_disabled"
+        load(cluster, index, KEYTRAIL, Reader([second]), aside=print)
+        cluster.client.indices.refresh(index=index)
+        assert [hit.rule.stem for hit in hits if isinstance(hit, CorrelationHit)] == []
+        both = {hit.rule.stem for hit in IndexHunt.prepare(cluster, index, RULES).run()}
+        assert {"trail_key_disabled", "trail_stopped_or_deleted", "key_and_trail_tampered"} <= both
+
+
+def test_a_rule_that_had_no_hit_is_not_asked_again_for_a_correlation(cluster: Cluster, tmp_path: Path) -> None:
+    with cluster.temporary_index(KEYTRAIL.body) as index:
+        load(cluster, index, KEYTRAIL, Reader([tampering(tmp_path)[0]]), aside=print)
+        cluster.client.indices.refresh(index=index)
+        hunt = IndexHunt.prepare(cluster, index, RULES)
+        before = searches(cluster, index)
+        assert "trail_key_disabled" in {hit.rule.stem for hit in hunt.run()}
+        single = sum(rule.kind == "rule" for rule in RULES)
+        assert searches(cluster, index) - before < single + 20
+
+
+def searches(cluster: Cluster, index: str) -> int:
+    """How many searches the index has run."""
+    found = cluster.client.indices.stats(index=index, metric="search")
+    return int(found["_all"]["total"]["search"]["query_total"])
+
+
 def test_rules_without_their_telemetry_are_blind(cluster: Cluster) -> None:
     with cluster.temporary_index(KEYTRAIL.body) as index:
         hunt = IndexHunt.prepare(cluster, index, RULES)

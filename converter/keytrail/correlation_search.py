@@ -41,22 +41,36 @@ def search(
     Parameters: ``plan`` is the body of the correlation's conversion for ``schema``; ``searched`` is the time to search,
     by default from the first event in the index to the last. Raises :class:`ClusterError` and :class:`NodeError`.
     """
-    when = searched or everything(cluster, index, schema)
-    if when is None:
-        return []
     with named_errors(f"search {index}"), cluster.point_in_time(index) as pit:
-        return list(_Search(cluster, pit, correlation, plan, schema).episodes(when))
+        when = searched or everything(cluster, pit, schema)
+        return [] if when is None else list(search_at(cluster, pit, correlation, plan, schema, when))
 
 
-def everything(cluster: Cluster, index: str, schema: Schema) -> Searched | None:
-    """Return the time from the first to the last event in an index; None where there is none.
+def search_at(
+    cluster: Cluster,
+    pit: str,
+    correlation: Correlation,
+    plan: Mapping[str, Any],
+    schema: Schema,
+    searched: Searched,
+    silent: Collection[str] = (),
+) -> Iterator[Episode]:
+    """Yield the hits of a correlation at a point in time, by group and time. Within ``named_errors``.
 
-    Raises :class:`ClusterError` and :class:`NodeError`.
+    Parameters: ``silent`` are those of its rules that are known to have no event there; they are not asked.
     """
-    with named_errors(f"search {index}"):
-        ends = {name: {name: {"field": schema.time}} for name in ("min", "max")}
-        answer = cluster.client.search(index=index, size=0, aggs=ends, allow_partial_search_results=False)
-    found = answer["aggregations"]
+    asked = {name: searches for name, searches in plan["rules"].items() if name not in silent}
+    return _Search(cluster, pit, correlation, asked, schema).episodes(searched)
+
+
+def everything(cluster: Cluster, pit: str, schema: Schema) -> Searched | None:
+    """Return the time from the first to the last event at a point in time; None where there is none.
+
+    Within ``named_errors``.
+    """
+    ends = {name: {name: {"field": schema.time}} for name in ("min", "max")}
+    at = {"id": pit, "keep_alive": KEEP}
+    found = cluster.client.search(pit=at, size=0, aggs=ends, allow_partial_search_results=False)["aggregations"]
     if found["min"]["value"] is None:
         return None
     return Searched(int(found["min"]["value"]), int(found["max"]["value"]))
@@ -64,12 +78,12 @@ def everything(cluster: Cluster, index: str, schema: Schema) -> Searched | None:
 
 class _Search:
     def __init__(
-        self, cluster: Cluster, pit: str, correlation: Correlation, plan: Mapping[str, Any], schema: Schema
+        self, cluster: Cluster, pit: str, correlation: Correlation, rules: Mapping[str, Any], schema: Schema
     ) -> None:
         self._client = cluster.client
         self._pit = pit
         self._correlation = correlation
-        self._rules: Mapping[str, Any] = plan["rules"]
+        self._rules = rules
         self._schema = schema
 
     def _ask(self, body: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -17,7 +17,7 @@ from keytrail.cluster import KEEP, named_errors, reason
 from keytrail.convert import Conversion, convert
 from keytrail.correlation import Group, Searched
 from keytrail.correlation_hunt import CorrelationHit
-from keytrail.correlation_search import everything, search
+from keytrail.correlation_search import everything, search_at
 from keytrail.errors import ClusterError, NeedsProfile, UnmappedField
 from keytrail.holding import BROKEN, Holding, check_each, count
 from keytrail.hunt import AnyHit, Hit, Window, foreign
@@ -165,7 +165,8 @@ class IndexHunt:
             for _, _, hit in heapq.merge(*streams, key=lambda found: found[:2]):
                 self.counts[hit.rule.id] += 1
                 yield hit
-        yield from self._correlated(window)
+            silent = [asked.rule for asked, page in first if not page["hits"]["hits"]]
+            yield from self._correlated(pit, window, silent)
 
     def _count(self, pit: str, within: Mapping[str, Any]) -> int:
         answer = self.cluster.client.search(
@@ -231,13 +232,16 @@ class IndexHunt:
 
     # -- correlations ---------------------------------------------------------------------------------------------
 
-    def _correlated(self, window: Window) -> Iterator[CorrelationHit]:
-        when = everything(self.cluster, self.schema.index, self.schema) if self._correlations else None
+    def _correlated(self, pit: str, window: Window, silent: Sequence[Rule]) -> Iterator[CorrelationHit]:
+        """The hits of correlations. Rules that have just had none are not asked again: some queries cost seconds."""
+        when = everything(self.cluster, pit, self.schema) if self._correlations else None
         if when is None:
             return
+        documents = [rule.document for rule in silent]
         for rule, plan, known in self._correlations:
             searched = replace(_narrowed(when, window), known=known)
-            for episode in search(self.cluster, self.schema.index, rule.correlation, plan, self.schema, searched):
+            without = {name for name, base in rule.references.items() if base.document in documents}
+            for episode in search_at(self.cluster, pit, rule.correlation, plan, self.schema, searched, without):
                 self.counts[rule.id] += 1
                 yield CorrelationHit(rule, episode)
 
