@@ -379,6 +379,17 @@ def test_runs_one_after_the_other(hunt: list[object], logs: Path) -> None:
     assert len(keytrail(*hunt).stdout.splitlines()) == 1
 
 
+def test_a_folder_whose_name_is_no_utf8_is_the_same_in_the_next_run(logs: Path, rules: Path, tmp_path: Path) -> None:
+    folder = logs.rename(tmp_path / os.fsdecode(b"logs\xff"))
+    state = tmp_path / "state"
+    words = ["hunt", folder, "--rules", rules, "--since", "last", "--state", state, "--format", "ndjson"]
+    first = keytrail(*words)
+    assert {json.loads(line)["path"] for line in first.stdout.splitlines()} == {f"{tmp_path}/logs\\xff/a.json"}
+    assert json.loads(state.read_bytes())["paths"] == [str(folder)]
+    second = keytrail(*words)
+    assert (second.exit_code, second.output) == (0, "")
+
+
 def test_a_run_beside_another_is_refused(hunt: list[object], tmp_path: Path) -> None:
     with FileLock(f"{tmp_path / 'state'}.lock"):
         result = keytrail(*hunt)
