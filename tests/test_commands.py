@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -53,7 +54,17 @@ def test_the_demo_proves_the_pack_and_hunts_in_the_sample() -> None:
     result = keytrail("demo")
     assert result.exit_code == 0, result.output
     assert "0 failures" in result.stdout
-    assert "trail_key_disabled" in result.stdout
+    # The README shows parts of it.
+    printed = [cells(line) for line in result.stdout.splitlines()]
+    readme = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
+    shown = readme[readme.index("Verdicts\n") : readme.index("\n```", readme.index("Verdicts\n"))]
+    wanted = [cells(line) for line in shown.splitlines() if line.strip(" ─…")]
+    assert len(wanted) == 20
+    assert [row for row in wanted if not any(found[: len(row)] == row for found in printed)] == []
+
+
+def cells(line: str) -> list[str]:
+    return re.split(r"\s{2,}", line.strip())
 
 
 def test_rules_lists_every_rule_file_of_the_pack() -> None:
@@ -102,6 +113,30 @@ def test_what_a_rule_cannot_say_is_a_named_error_with_file_and_line(
     assert named in result.stderr
     assert f"{path}:" in result.stderr
     assert not result.stdout
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "line"),
+    [
+        ("eventName:", "eventName|bogus:", "eventName"),
+        ("eventName:", "eventName|re: 'a['\n        x:", "eventName"),
+        ("level: medium", "level: medum", "level"),
+        ("condition: selection", "condition: selection and (", "condition"),
+        ("status: experimental", "status: exprimental", "status"),
+    ],
+)
+def test_what_sigma_does_not_take_is_named_with_the_line_that_has_it(
+    tmp_path: Path, before: str, after: str, line: str
+) -> None:
+    text = (packaged("rules") / "key" / "trail_key_disabled.yml").read_text("utf-8")
+    assert before in text
+    path = tmp_path / "mine.yml"
+    path.write_text(text.replace(before, after, 1), "utf-8")
+    place = next(n for n, one in enumerate(path.read_text("utf-8").splitlines(), 1) if one.strip().startswith(line))
+    for words in (["convert", path], ["hunt", SAMPLE, "--rules", path]):
+        result = keytrail(*words)
+        assert result.exit_code == 2
+        assert f"error: {path}:{place}: " in result.stderr
 
 
 def test_a_selector_that_selects_nothing_is_an_error(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
-from sigma.exceptions import SigmaError
+from sigma.exceptions import SigmaConditionError, SigmaError
 
 from keytrail import correlation_yaml, plain
 from keytrail.correlation import Correlation
@@ -340,17 +340,35 @@ def _checked(path: Path, document: object, text: str, line: int, variant: str) -
     except KeytrailError as error:
         error.path, error.line = str(path), rule.line_of(error.field or "condition")
         raise
+    except SigmaConditionError as error:
+        said = re.search(r"(found .*?)\s*\(at char (\d+)\)", str(error))
+        where = f": {said[1]} at character {int(said[2]) + 1}" if said else f": {error}"
+        line = rule.line_of("condition")
+        raise RuleError(f"the condition cannot be read{where}", path=path, line=line, hint=_CONDITION) from error
     except SigmaError as error:
-        raise RuleError(
-            str(error.args[0] if error.args else error), path=path, line=rule.line_of("detection")
-        ) from error
+        message = str(error.args[0] if error.args else error)
+        raise RuleError(message, path=path, line=_line_about(rule, error, message)) from error
     except (AttributeError, TypeError, KeyError, RecursionError) as error:
         raise RuleError(f"not a Sigma rule ({error})", path=path, line=line) from error
     return rule
 
 
+_CONDITION = "it has names of detections, and, or, not, parentheses, and 1 of or all of a pattern"
+
+
+def _line_about(rule: Rule, error: SigmaError, message: str) -> int:
+    """The line of what pySigma finds wrong: an attribute that its error is named for, or a text that it quotes."""
+    attribute = type(error).__name__.removeprefix("Sigma").removesuffix("Error").lower()
+    if attribute in rule.document:
+        return rule.line_of(attribute)
+    start = max(rule.text.find("\ndetection:"), 0)
+    places = (rule.text.find(quoted, start) for quoted in re.findall(r"'(.+?)'", message))
+    place = next((place for place in places if place >= 0), None)
+    return rule.line_of("detection") if place is None else rule.text.count("\n", 0, place) + 1
+
+
 def _check_parsed(rule: Rule) -> None:
-    """What pySigma makes of a rule, and how much of it."""
+    """What pySigma makes of a rule, how much of it, and whether it can read the conditions."""
     from sigma.rule import SigmaRule
 
     from keytrail.backend import check_size
@@ -358,6 +376,8 @@ def _check_parsed(rule: Rule) -> None:
     for parsed in rule.collection().rules:
         if isinstance(parsed, SigmaRule):
             check_size(parsed.detection.detections, parsed.detection.condition)
+            for condition in parsed.detection.parsed_condition:
+                condition.parse(False)
 
 
 def _refuse_action(rule: Rule) -> Rule:
