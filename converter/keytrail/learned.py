@@ -80,9 +80,10 @@ def _judge_trail(combinations: list[tuple[Place, Seen]], own: set[str], learner:
     whole = Seen()
     for _, seen in combinations:
         _add(whole, seen)
+    rare = _rare(whole, learner.all)
     trusted: Place | None = None
     for place, seen in combinations:
-        why = _doubt(place, own) or _rare(whole, learner.all) or _difference(place, trusted, whole.events)
+        why = _doubt(place, own) or rare or _difference(place, trusted, whole.events)
         if why is not None:
             found.distrust("disagreement" if trusted else "trail", place.as_dict(), seen, why)
             continue

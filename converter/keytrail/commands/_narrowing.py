@@ -123,13 +123,14 @@ def _swallowed(rules: Sequence[Rule]) -> list[str]:
     from keytrail.cases import load_events, load_matching
 
     fixtures, found = packaged("fixtures"), []
-    narrowed = {rule.stem: rule for rule in rules if rule.applied and rule.kind == "rule"}
-    matching = load_matching(fixtures / "cases", narrowed, load_events(fixtures / "events")) if narrowed else {}
-    for stem, rule in narrowed.items():
-        cases = matching.get(stem, [])
+    narrowed = [rule for rule in rules if rule.applied and rule.kind == "rule"]
+    stems = {rule.stem for rule in narrowed}
+    matching = load_matching(fixtures / "cases", stems, load_events(fixtures / "events")) if narrowed else {}
+    for rule in narrowed:
+        cases = matching.get(rule.stem, [])
         if cases and not any(reference.matches(rule.document, case.record) for case in cases):
             who = f"the filter{'s' if len(rule.filters) > 1 else ''} {' and '.join(rule.filters)}"
-            found.append(f"nothing may be left of {stem}: {who} takes out each of its {len(cases)} matching cases")
+            found.append(f"nothing may be left of {rule.stem}: {who} takes out each of its {len(cases)} matching cases")
     return found
 
 
