@@ -91,9 +91,9 @@ def by_file(rules: list[Rule], paths: list[Path], runs: int) -> float:
         for path in paths:
             alone = gunzip([path]).processor
             started = time.process_time()
-            for name, found in search.run(reader, [path]):
-                for place, number, source in found:
-                    Hit(hunting.ready[place].rule, source, name, number)
+            for found in search.run(reader, [path]):
+                for place, number, source in found.found:
+                    Hit(hunting.ready[place].rule, source, found.path, number)
             times[path].append((alone, time.process_time() - started))
     alone, both = (sum(min(one[place] for one in found) for found in times.values()) for place in (0, 1))
     return alone / both

@@ -315,10 +315,10 @@ def test_what_most_records_are_asked_for_is_taken_out_of_all(tmp_path: Path, rea
     for number in range(3):
         records = [sound(one, readOnly=one % 4 > 0) for one in range(40)]
         path = written(tmp_path / f"{number}.json", records)
-        ((_, found),) = search.run(Reader([str(path)]), [path])
-        assert [place for _, place, _ in found] == [one + 1 for one in range(40) if one % 4]
+        (found,) = search.run(Reader([str(path)]), [path])
+        assert list(found.numbers) == [one + 1 for one in range(40) if one % 4]
         # They are so many that they are not kept: only the file is.
-        assert {type(source) for _, _, source in found} == {scan.Stored}
+        assert isinstance(found.sources, scan.Stored)
     assert search.quick.shape.members == ("readOnly",)
 
 

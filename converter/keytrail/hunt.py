@@ -242,11 +242,11 @@ class Hunt:
             if ended is not None:
                 ended(path, span)
 
-        for path, found in matches(self, reader, window, done, jobs):
-            for place, number, source in found:
-                rule = rules[place]
-                self.counts[rule.id] += 1
-                yield Hit(rule, source, path, number)
+        for found in matches(self, reader, window, done, jobs):
+            for place, times in Counter(found.rules).items():
+                self.counts[rules[place].id] += times
+            for place, number, source in found.found:
+                yield Hit(rules[place], source, found.path, number)
 
     def correlated(self, *stretches: tuple[int, int]) -> Iterator[CorrelationHit]:
         """Yield the hits of correlations in what was searched, as :meth:`Collector.hits` does. Asked once."""

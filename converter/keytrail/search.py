@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Union
 
@@ -45,11 +47,20 @@ class Ready:
 class Matches(NamedTuple):
     """What was matched in a file: of each match the rule's place, the record's number, and the record or its JSON.
 
-    The record can be the file as well, for it to be read again when it is asked for.
+    Where matches are many, a source is the file for all of them, for it to be read again when a record is asked for.
     """
 
     path: str
-    found: list[Found]
+    rules: Sequence[int]
+    numbers: Sequence[int]
+    sources: Sequence[Source] | scan.Stored
+
+    @property
+    def found(self) -> Iterator[Found]:
+        """The matches, one by one."""
+        if isinstance(self.sources, scan.Stored):
+            return zip(self.rules, self.numbers, repeat(self.sources, len(self.rules)), strict=True)
+        return zip(self.rules, self.numbers, self.sources, strict=True)
 
 
 class Search:
@@ -81,8 +92,8 @@ class Search:
             found = self._quickly(reader, path) if self._as_is and path != STDIN else None
             if found is None:
                 yield from self._carefully(reader, path)
-            elif found:
-                yield Matches(str(path), found)
+            elif found.rules:
+                yield found
             self._ended(str(path), self._span)
 
     # -- record by record ---------------------------------------------------------------------------------------------
@@ -100,7 +111,8 @@ class Search:
             if matched:
                 if any(self._hunt.ready[place].takers for place in matched):
                     self._give(self._marks(matched, record, name, number))
-                yield Matches(name, [(place, number, record) for place in matched if self._hunt.ready[place].shown])
+                shown = [place for place in matched if self._hunt.ready[place].shown]
+                yield Matches(name, shown, [number] * len(shown), [record] * len(shown))
 
     def _skip(self, text: bytes) -> bool:
         """Tell whether a line is a record that no rule asks about; then it has been searched."""
@@ -142,7 +154,7 @@ class Search:
 
     # -- file by file -------------------------------------------------------------------------------------------------
 
-    def _quickly(self, reader: Reader, path: Path) -> list[Found] | None:
+    def _quickly(self, reader: Reader, path: Path) -> Matches | None:
         """The matches in a file; None, and nothing counted, for one that has to be read with care."""
         try:
             scanned = scan.scan(path, reader.limit, self.quick.shape)
@@ -185,15 +197,20 @@ class Search:
                 needed = {name: value for name, value in record.items() if name.partition(".")[0] in self._members}
                 yield from self._marks(rules, needed, path, place + 1)
 
-    def _found(self, scanned: scan.Scanned, matched: Sequence[Matched]) -> list[Found]:
+    def _found(self, scanned: scan.Scanned, matched: Sequence[Matched]) -> Matches:
         """The matches that are shown, each with its JSON where they are few; else it can be read again."""
-        ready = self._hunt.ready
+        ready, stored = self._hunt.ready, scanned.stored
+        shown = [one.shown for one in ready]
         if len(matched) * scan.MANY > len(scanned.outlines):
-            stored = scanned.stored
-            return [(rule, place + 1, stored) for place, rules, _ in matched for rule in rules if ready[rule].shown]
+            # Arrays, because of so many each match that another process sends counts.
+            places = array("L", [rule for _, rules, _ in matched for rule in rules if shown[rule]])
+            numbers = array("L", [place + 1 for place, rules, _ in matched for rule in rules if shown[rule]])
+            return Matches(stored.path, places, numbers, stored)
         unread = scanned.texts([place for place, _, text in matched if text is None])
         known = [(place, rules, next(unread) if text is None else text) for place, rules, text in matched]
-        return [(rule, place + 1, text) for place, rules, text in known for rule in rules if ready[rule].shown]
+        found = [(rule, place, text) for place, rules, text in known for rule in rules if shown[rule]]
+        texts = [text for _, _, text in found]
+        return Matches(stored.path, [rule for rule, _, _ in found], [place + 1 for _, place, _ in found], texts)
 
 
 def _kinds(scanned: scan.Scanned, firsts: Mapping[scan.Kind, int]) -> Iterator[tuple[scan.Kind, Mapping[str, Any]]]:

@@ -7,6 +7,7 @@ pair leaves no rule need not be read any further. The tree is that of the engine
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -210,8 +211,13 @@ def written(node: Tree) -> list[frozenset[bytes]]:
     if node.should and node.wanted >= 1:
         either = [written(part) for part in node.should]
         if all(either):  # a value says more than a name, and comes after it
-            found.append(frozenset().union(*(some[-1] for some in either)))
+            found.append(_shortest(frozenset().union(*(some[-1] for some in either))))
     return list(dict.fromkeys(found))
+
+
+def _shortest(texts: frozenset[bytes]) -> frozenset[bytes]:
+    """Without those that have another in them: where they are, the other is."""
+    return frozenset(one for one in texts if not any(other in one for other in texts if other != one))
 
 
 Subject = TypeVar("Subject")
@@ -278,19 +284,24 @@ class Left(Generic[Subject]):
         return tuple(sorted({one for sets in self.written for some in sets for one in some}))
 
     @cached_property
-    def _always_written(self) -> tuple[frozenset[bytes], ...]:
-        """What the record has in it whatever it is that matches, values, which are found less often, first."""
-        first, *others = self.written or ((),)
-        return tuple(some for some in reversed(first) if all(some in sets for sets in others))
+    def _gate(self) -> tuple[bytes, ...] | None:
+        """A few texts one of which the record has in it whatever it is that matches; None where any may match.
+
+        Most of what is left for a kind asks for the same few; values, which are found less often, come last in a set.
+        """
+        if not all(self.written):
+            return None
+        often = Counter(some for sets in self.written for some in set(sets))
+        chosen = (max(reversed(sets), key=often.__getitem__) for sets in self.written)
+        return tuple(sorted(_shortest(frozenset().union(*chosen))))
 
     def possible(self, text: bytes) -> tuple[tuple[Subject, Question], ...]:
         """Return what is left to ask of a record once it is known what its JSON has in it: mostly nothing."""
         if b"\\" in text and b"\\u" in text:  # an escape could hide a letter
             return self.asks
         text = text.lower()
-        for some in self._always_written:
-            if not any(map(text.__contains__, some)):
-                return ()
+        if self._gate is not None and not any(map(text.__contains__, self._gate)):
+            return ()
         there = tuple(map(text.__contains__, self._all_written))
         found = self._possible.get(there)
         if found is None:
