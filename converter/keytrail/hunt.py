@@ -16,7 +16,7 @@ from keytrail.correlation_hunt import Collector, CorrelationHit, Span
 from keytrail.engine import compile_query
 from keytrail.errors import NeedsProfile, Refused, UsageError
 from keytrail.jsontext import lenient
-from keytrail.pack import LEVELS, Rule
+from keytrail.pack import LEVELS, Rule, only_correlated
 from keytrail.records import Reader
 from keytrail.scan import Stored
 from keytrail.schemas import Schema, get_schema
@@ -168,9 +168,13 @@ class Hunt:
         Parameters: ``known`` leads from a correlation's id to the groups that are expected to have events.
         """
         listed = list(rules)
+        hidden = only_correlated(listed)
         hunt = cls(schema, rules=listed)
         for rule in listed:
-            if rule.kind == "rule" and hunt._compiled(rule) is not None:
+            ready = hunt._compiled(rule) if rule.kind == "rule" else None
+            if ready is not None and rule.id in hidden:
+                ready.shown = False
+            elif ready is not None:
                 hunt.counts[rule.id] = 0
         for rule in listed:
             if rule.kind == "correlation":
@@ -204,9 +208,6 @@ class Hunt:
                 assert ready is not None  # else the correlation had no plan
                 ready.shown = False
             ready.takers.append((len(self.collectors), name))
-            if not rule.correlation.generate:
-                ready.shown = False
-                self.counts.pop(ready.rule.id, None)
         self.collectors.append(collector)
         self.timed = True
         self.counts[rule.id] = 0
