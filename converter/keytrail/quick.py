@@ -82,10 +82,12 @@ class Quick:
         :class:`scan.NotPlain` where a member that is asked about is beyond the reader's limits.
         """
         view, shape, outlines = self._view, self._view.shape, scanned.outlines
-        verdicts: list[Verdict | None] = list(map(view.verdicts.get, shape.keys(outlines)))
+        keys = list(shape.keys(outlines)) if shape.members else None
+        verdicts: list[Verdict | None] = list(map(view.verdicts.get, keys or shape.keys(outlines)))
         firsts: dict[scan.Kind, int] = {}
         unknown = self._unknown(verdicts, inside)
-        for place, key in zip(unknown, shape.keys([outlines[place] for place in unknown]), strict=True):
+        theirs = [keys[place] for place in unknown] if keys else shape.keys([outlines[place] for place in unknown])
+        for place, key in zip(unknown, theirs, strict=True):
             if key[:2] not in seen:
                 firsts.setdefault((key[0], key[1]), place)
             verdicts[place] = self._verdict(view, key)
