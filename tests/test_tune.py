@@ -140,6 +140,50 @@ def test_an_aws_service_that_acts_by_itself_can_be_named_and_somebody_through_it
     assert found.accepted
 
 
+def test_of_two_calls_on_two_keys_each_that_lasts_is_taken_out_by_itself(
+    tuned: Callable[..., Tuning], tmp_path: Path
+) -> None:
+    listed = [event | {"eventName": "ListGrants"} for event in routine(key=OTHER_KEY)]
+    once = policy_read(START + timedelta(days=4), SCANNER, OTHER_KEY)
+    found = tuned([*routine(), *listed, once])
+    assert [one.removed for one in found.accepted] == [10, 10]
+    assert found.after(found.accepted) == 1
+    assert not any(one.proposal.removes(once) for one in found.accepted)
+    path = tmp_path / "mine.yml"
+    assert len(write_filters(path, found, 2, DECISION)) == 2
+    hunted = json.loads(keytrail("hunt", tmp_path / "log.ndjson", "--filter", path, "--format", "json").stdout)
+    assert hunted["counts"][ENUMERATED.id] == 1
+
+
+def _updated(day: int, trail: str, bucket: str) -> Event:
+    asked = {"name": trail, "s3BucketName": bucket}
+    event = sample.record(
+        START + timedelta(days=day), "cloudtrail:UpdateTrail", SCANNER, OFFICE, asked, {**asked, "kmsKeyId": sample.KEY}
+    )
+    return event | {"eventID": sample.identifier(f"update {day} {trail} {bucket}")}
+
+
+def test_what_was_never_seen_together_is_not_taken_out_together(tuned: Callable[..., Tuning]) -> None:
+    pairs = [("trail-one", "bucket-one"), ("trail-two", "bucket-two")]
+    found = tuned([_updated(day, *pair) for day in range(10) for pair in pairs], RULES["trail_bucket_changed"])
+    assert [one.removed for one in found.accepted] == [10, 10]
+    crossed = _updated(3, "trail-one", "bucket-two")
+    assert not any(one.proposal.removes(crossed) for one in found.accepted)
+    together = next(one for one in found.verdicts if one.removed == 20)
+    assert "would silence what was never seen: trail-one with bucket-two" in together.refusals[0].text
+
+
+def test_a_call_that_kms_answers_with_its_key_can_be_a_routine(tuned: Callable[..., Tuning]) -> None:
+    calls = []
+    for day in range(10):
+        time, asked = START + timedelta(days=day), {"keyId": sample.KEY.rpartition("/")[2]}
+        event = sample.record(time, "kms:DisableKey", SCANNER, OFFICE, asked, {"keyId": sample.KEY})
+        event["resources"] = [{"accountId": sample.ACCOUNT, "type": "AWS::KMS::Key", "ARN": sample.KEY}]
+        calls.append(event | {"eventID": sample.identifier(f"disabled {day}")})
+    found = tuned(calls, RULES["trail_key_disabled"])
+    assert [one.removed for one in found.accepted] == [10]
+
+
 # -- attacks ------------------------------------------------------------------------------------------------------
 
 

@@ -25,6 +25,7 @@ from keytrail.tuning.survey import Kind, Survey
 MOST_ACTORS = 20
 MOST_TOGETHER = 4  # of what is acted on, and from where
 MOST_VALUES = 20  # of one field in one proposal
+MOST_PARTS = 20  # of one principal's routine
 _SPACE = UUID("8f2f0b5e-1b42-4a2c-9a6e-51d3c0b7a6d4")
 
 
@@ -113,6 +114,24 @@ def proposals(survey: Survey) -> Iterator[Proposal]:
 
 
 def _of_actor(survey: Survey, kinds: Sequence[Kind]) -> Iterator[Proposal]:
+    """Proposals for all that somebody does again and again, and where that is more than one thing, for each of them."""
+    yield from _of_kinds(survey, kinds)
+    parts: dict[object, list[Kind]] = {}
+    for kind in kinds:
+        parts.setdefault(tuple(str(values(kind.record, name)) for name in _PART), []).append(kind)
+    if len(parts) > 1 and survey.burst(kinds) is None:
+        lasting = [part for part in parts.values() if survey.burst(part) is None]
+        lasting.sort(key=lambda part: -sum(kind.hits for kind in part))
+        for part in lasting[:MOST_PARTS]:
+            yield from _of_kinds(survey, part)
+
+
+# A call on one thing in one account. Of one who makes two calls on two keys, an exclusion of all of them together would
+# take out what he never did: the one call on the other's key.
+_PART = (SOURCE, CALL, RECIPIENT, *WHATS)
+
+
+def _of_kinds(survey: Survey, kinds: Sequence[Kind]) -> Iterator[Proposal]:
     """Who, how and whose are in each; what and from where are added, in every combination."""
     actor, left_out = kinds[0].actor, {}
     base: dict[str, tuple[str, ...]] = {name: (value,) for name, value in actor.lines.items()}

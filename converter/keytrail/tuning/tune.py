@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
+from math import prod
 from typing import Any
 
 from keytrail import reference
 from keytrail.cases import Case
 from keytrail.folding import fold
 from keytrail.pack import Rule
-from keytrail.paths import values
+from keytrail.paths import text, values
 from keytrail.profile import Profile
 from keytrail.tuning.fields import FIELDS, NONE
 from keytrail.tuning.labels import TRUE
@@ -150,11 +152,24 @@ def _doubts(verdict: Verdict, survey: Survey, cases: Sequence[Case], profile: Pr
     if true:
         count = sum(kind.labels[TRUE] for kind in verdict.kinds)
         yield Refusal("label", f"would take out {count} hits labelled true: {', '.join(true[:MOST_REASONS])}")
+    if (apart := _never_together(verdict)) is not None:
+        yield Refusal("twin", f"would silence what was never seen: {apart}, each of which was seen with others")
     lost = [case.name for case in cases if case.match and verdict.proposal.removes(case.record)]
     if lost:
         more = f" and {len(lost) - MOST_REASONS} more" if len(lost) > MOST_REASONS else ""
         names = "; ".join(lost[:MOST_REASONS])
         yield Refusal("case", f"would take out what the rule's cases say it must find: {names}{more}")
+
+
+def _never_together(verdict: Verdict) -> str | None:
+    """Values of a proposal that it takes out together, though no hit has them together; None where there are none."""
+    several = {name: given for name, given in verdict.proposal.lines.items() if len(given) > 1}
+    seen: set[tuple[str, ...]] = set()
+    for kind in verdict.kinds:
+        seen.update(product(*(map(text, values(kind.record, name)) for name in several)))
+    if len(seen) >= prod(map(len, several.values())):
+        return None
+    return " with ".join(next(one for one in product(*several.values()) if one not in seen))
 
 
 def _hopeless(verdict: Verdict) -> bool:
