@@ -24,6 +24,7 @@ from keytrail.correlation import Episode
 from keytrail.correlation_hunt import CorrelationHit
 from keytrail.data import packaged
 from keytrail.errors import RecordError, UsageError
+from keytrail.filters import load_filters, narrow
 from keytrail.hunt import AnyHit, Hit, Hunt
 from keytrail.pack import Rule, load_rules
 from keytrail.records import Reader
@@ -175,7 +176,64 @@ def test_a_part_of_an_event_is_not_explained_as_if_it_were_the_whole() -> None:
     assert "Not explained: the index gave back a part of the event only" in said
 
 
+def test_the_hits_of_a_rule_are_in_the_order_of_time() -> None:
+    hours = ("11", "09", "10")
+    html = page(hit(eventID=f"at {hour}", eventTime=f"2026-11-20T{hour}:00:00Z") for hour in hours)
+    assert re.findall(r"at (\d\d)<", html) == ["09", "10", "11"]
+
+
+def test_an_explanation_says_each_part_once_and_a_filters_parts_by_their_own_names(tmp_path: Path) -> None:
+    out = tmp_path / "report.html"
+    keytrail("hunt", SAMPLE, "--site", FIXTURES / "site.yml", "--report", out)
+    said = text_of(out.read_text("utf-8"))
+    assert "the filter Site keys only" in said
+    assert "✓ own_resource" in said
+    assert "not not" not in said
+    assert "_filt_" not in said
+
+
+def test_what_decides_of_a_long_explanation_may_go_over_pages_and_on_paper_the_first_hits_are_open() -> None:
+    style = small().partition("@media print")[2].partition("</style>")[0]
+    whole = re.findall(r"([^{}]*)\{break-inside:avoid\}", style)[0].split(",")
+    assert ".tree li:not(:has(ul))" in whole
+    assert ".tree li" not in whole
+    assert "details:nth-of-type(-n+4)::details-content" in style
+
+
 # -- trails and readers -------------------------------------------------------------------------------------------
+
+
+def test_a_trail_of_the_site_of_which_nothing_was_seen_is_told_first(tmp_path: Path) -> None:
+    out = tmp_path / "report.html"
+    keytrail("hunt", SAMPLE, "--site", FIXTURES / "site.yml", "--report", out)
+    section = re.search(r'<h2 id="trails">.*?</section>', out.read_text("utf-8"), re.DOTALL)
+    assert section is not None
+    names = re.findall(r'<h3 class="mono">([^<]*)</h3>', section[0])
+    arn = "arn:aws:cloudtrail:{}:111122223333:trail/{}"
+    silent = [arn.format("eu-west-1", "example-trail"), arn.format("us-west-2", "Default")]
+    assert names == [*silent, arn.format("us-west-2", "example-trail")]
+    assert section[0].count("Nothing was seen of this trail") == 2
+
+
+def test_what_a_filter_or_a_missing_rule_leaves_uncounted_is_said(tmp_path: Path) -> None:
+    reads, trails = RULE["encrypted_log_file_read"], RULE["log_file_sealed"]
+    document = {
+        "title": "The collector",
+        "logsource": {"product": "aws", "service": "cloudtrail"},
+        "filter": {"rules": [reads.id], "mine": {"awsRegion": "us-west-2"}, "condition": "not mine"},
+        "keytrail": {"owner": "the team", "reason": "ticket 4711", "expires": "2099-06-30"},
+    }
+    (tmp_path / "mine.yml").write_text(json.dumps(document))
+    narrowed_reads = narrow(reads, load_filters([tmp_path / "mine.yml"]).filters)
+    assert "Not all is counted here" not in text_of(page([]))
+    said = text_of(page([], [narrowed_reads, RULE["log_decrypted_outside_s3"], trails]))
+    assert (
+        "Not all is counted here: encrypted_log_file_read does not see what is excluded from it: The collector." in said
+    )
+    assert "digest_file_sealed is none of this hunt's rules" in said
+    assert "log_file_sealed is none" not in said
+    refused = text_of(page([], refused={trails.id: "it cannot be asked"}))
+    assert "Not all is counted here: log_file_sealed was refused." in refused
 
 
 def test_the_rules_that_trails_are_followed_by_are_those_of_the_pack() -> None:
