@@ -509,6 +509,21 @@ def test_correlations_that_see_less_are_named(tmp_path: Path) -> None:
     assert "denied_reads_burst" in shape["narrows_too"]
 
 
+def test_what_a_correlation_waits_for_to_stop_is_not_taken_out(tmp_path: Path) -> None:
+    digests = []
+    for hour in range(10 * 24):
+        time = START + timedelta(hours=hour)
+        digests.append(sample.seal(time, sample.digest_file(time)) | {"eventID": sample.identifier(f"digest {hour}")})
+    out, log = tmp_path / "mine.yml", written(tmp_path, digests)
+    result = keytrail("tune", "digest_file_sealed", log, "-o", out, *SAID, "--format", "json")
+    assert result.exit_code == 1
+    proposal = json.loads(result.stdout)["proposals"][0]
+    assert proposal["removes"] == 240
+    assert proposal["refusals"][0]["kind"] == "silence"
+    assert "trail_digests_silent waits for these events" in proposal["refusals"][0]["text"]
+    assert not out.exists()
+
+
 def test_with_a_profile_another_of_the_sites_keys_must_still_fire(tuned: Callable[..., Tuning]) -> None:
     site = load_profile(FIXTURES / "site.yml")
     rule = apply_profile([ENUMERATED], site)[0]

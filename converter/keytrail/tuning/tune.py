@@ -28,7 +28,7 @@ SHARE = 0.05  # what is the same in fewer of the hits is not worth a word
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why a proposal may not be used: ``kind`` is account, routine, label, case or twin."""
+    """Why a proposal may not be used: ``kind`` is silence, account, routine, label, case or twin."""
 
     kind: str
     text: str
@@ -100,13 +100,15 @@ def tune(
     Parameters: ``cases`` are the rule's own, None where it has none; ``profile`` is the site's; ``rules`` are all rules
     there are, so that it can be said which correlations see less as well.
     """
-    found = _verdicts(survey, cases or (), profile)
+    correlated = [rule for rule in rules if any(survey.rule.id == base.id for base in rule.references.values())]
+    waiting = [rule.stem for rule in correlated if not rule.correlation.rising]
+    found = _verdicts(survey, cases or (), profile, waiting)
     found.sort(key=lambda one: (not one.accepted, -one.score, len(one.proposal.lines), str(one.proposal.lines)))
-    correlated = [rule.stem for rule in rules if any(survey.rule.id == base.id for base in rule.references.values())]
-    return Tuning(survey, found, list(_never(survey)), None if cases is None else len(cases), correlated)
+    count, names = None if cases is None else len(cases), [rule.stem for rule in correlated]
+    return Tuning(survey, found, list(_never(survey)), count, names)
 
 
-def _verdicts(survey: Survey, cases: Sequence[Case], profile: Profile | None) -> list[Verdict]:
+def _verdicts(survey: Survey, cases: Sequence[Case], profile: Profile | None, waiting: Sequence[str]) -> list[Verdict]:
     by_actor: dict[str, list[Kind]] = {}
     for kind in survey.kinds.values():
         by_actor.setdefault(fold(kind.actor.name), []).append(kind)
@@ -122,6 +124,11 @@ def _verdicts(survey: Survey, cases: Sequence[Case], profile: Profile | None) ->
     found: list[Verdict] = []
     for verdicts in map(_narrowest, made.values()):
         for verdict in verdicts:
+            # To who waits for events to stop, these would have stopped, or have never come.
+            verdict.refusals += [
+                Refusal("silence", f"{stem} waits for these events to stop: without them it is wrong or blind")
+                for stem in waiting
+            ]
             verdict.refusals += _doubts(verdict, survey, cases, profile)
         _try_twins(survey.rule, [one for one in verdicts if not _hopeless(one)], world)
         found += verdicts
@@ -174,7 +181,7 @@ def _never_together(verdict: Verdict) -> str | None:
 
 def _hopeless(verdict: Verdict) -> bool:
     """Whether nobody needs to know what else speaks against it: bursts can be of any number of kinds."""
-    return any(refusal.kind in ("account", "routine") for refusal in verdict.refusals)
+    return any(refusal.kind in ("silence", "account", "routine") for refusal in verdict.refusals)
 
 
 # -- twins --------------------------------------------------------------------------------------------------------
