@@ -385,6 +385,15 @@ def test_precision_before_and_after_comes_with_its_interval(tmp_path: Path) -> N
     assert shape["not_measured"]["every label"].endswith("are of no hit of this rule")
 
 
+def test_precision_is_told_where_there_is_nothing_to_propose(tmp_path: Path) -> None:
+    root = {"type": "Root", "arn": f"arn:aws:iam::{sample.ACCOUNT}:root"}
+    events, labels = routine(root), tmp_path / "labels.csv"
+    labels.write_text("".join(f"{event['eventID']},benign\n" for event in events[:5]))
+    result = keytrail("tune", ENUMERATED.stem, written(tmp_path, events), "--labels", labels)
+    assert "no proposal" in result.stdout
+    assert "precision 0% (Wilson, 95 %: 0% to 43%, 5 labelled)" in result.stdout
+
+
 def test_the_interval_is_wilsons() -> None:
     found = precision(8, 2)
     assert found is not None
@@ -639,6 +648,13 @@ def test_an_exclusion_without_somebody_who_answers_for_it_is_not_written(
     assert result.exit_code == 2
     assert said in result.stderr
     assert not path.exists()
+
+
+def test_a_name_that_the_filter_could_not_be_read_by_is_refused(tmp_path: Path) -> None:
+    result = keytrail("tune", ENUMERATED.stem, written(tmp_path, routine()), "-o", tmp_path / "mine.txt", *SAID)
+    assert result.exit_code == 2
+    assert "let its name end in .yml" in result.stderr
+    assert not (tmp_path / "mine.txt").exists()
 
 
 def test_what_is_there_is_not_written_over(tmp_path: Path) -> None:

@@ -158,7 +158,9 @@ def _doubts(verdict: Verdict, survey: Survey, cases: Sequence[Case], profile: Pr
     true = [key for kind in verdict.kinds for key in kind.true]
     if true:
         count = sum(kind.labels[TRUE] for kind in verdict.kinds)
-        yield Refusal("label", f"would take out {count} hits labelled true: {', '.join(true[:MOST_REASONS])}")
+        yield Refusal(
+            "label", f"would take out what is labelled true, {count} in all: {', '.join(true[:MOST_REASONS])}"
+        )
     if (apart := _never_together(verdict)) is not None:
         yield Refusal("twin", f"would silence what was never seen: {apart}, each of which was seen with others")
     lost = [case.name for case in cases if case.match and verdict.proposal.removes(case.record)]
