@@ -163,6 +163,13 @@ def _updated(day: int, trail: str, bucket: str) -> Event:
     return event | {"eventID": sample.identifier(f"update {day} {trail} {bucket}")}
 
 
+def test_of_hits_that_tell_no_key_it_is_said_that_any_would_be_taken_out(tuned: Callable[..., Tuning]) -> None:
+    calls = [{**event, "resources": None, "requestParameters": {}} for event in routine()]
+    found = tuned(calls)
+    assert [one.removed for one in found.accepted] == [10]
+    assert found.accepted[0].proposal.remains.endswith("by these calls, whatever they are about")
+
+
 def test_what_was_never_seen_together_is_not_taken_out_together(tuned: Callable[..., Tuning]) -> None:
     pairs = [("trail-one", "bucket-one"), ("trail-two", "bucket-two")]
     found = tuned([_updated(day, *pair) for day in range(10) for pair in pairs], RULES["trail_bucket_changed"])
