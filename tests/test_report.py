@@ -32,7 +32,7 @@ from keytrail.report import About, Findings, render, write_report
 from keytrail.report.counting import DAY, HOUR, Times, Top
 from keytrail.report.facts import facts
 from keytrail.report.incidents import FIRST, LAST, MOST_INCIDENTS
-from keytrail.report.pulse import READ_RULES, TRAIL_RULES, UNDER_BUCKET_KEY, PulseTaker
+from keytrail.report.pulse import READ_RULES, TRAIL_NAMES, TRAIL_RULES, UNDER_BUCKET_KEY, PulseTaker
 from keytrail.schemas import get_schema
 from keytrail.summary import Summary
 from keytrail.times import milliseconds
@@ -246,6 +246,7 @@ def test_the_rules_that_trails_are_followed_by_are_those_of_the_pack() -> None:
         "digest_read_by_person",
         "cross_account_log_read",
     }
+    assert all(names[rule_id] == name for rule_id, name in {**TRAIL_NAMES, **READ_RULES}.items())
     assert names[UNDER_BUCKET_KEY] == "delivery_under_bucket_key"
 
 
@@ -265,9 +266,21 @@ def test_gaps_are_those_in_time_whatever_the_order_and_a_doubled_event_is_one() 
     minutes = [5, 0, 10, 100, 15, 105]
     (trail,) = taken(*map(delivery, minutes), delivery(10)).pulses().trails
     assert trail.logs.count == 6
-    assert (trail.logs.median, trail.logs.longest) == (5 * 60_000, 85 * 60_000)
-    assert trail.logs.longest_from == milliseconds("2026-11-20T00:15:00Z")
+    assert trail.logs.median == 5 * 60_000
+    assert trail.logs.told == [(85 * 60_000, milliseconds("2026-11-20T00:15:00Z"))]
     assert trail.logs.since(milliseconds("2026-11-20T02:00:00Z")) == 15 * 60_000
+
+
+def test_every_unusual_gap_is_told_up_to_five_the_longest_first() -> None:
+    gaps = [5] * 30 + [60] + [5] * 5 + [180, 11, 7, 60, 180, 60, 60]
+    minutes = [sum(gaps[:count]) for count in range(len(gaps) + 1)]
+    (trail,) = taken(*map(delivery, minutes)).pulses().trails
+    assert [length // 60_000 for length, _ in trail.logs.told] == [180, 180, 60, 60, 60]
+    began = [begin for _, begin in trail.logs.told]
+    assert began[0] < began[1]
+    assert began[2:] == sorted(began[2:])
+    (even,) = taken(*map(delivery, range(0, 100, 5))).pulses().trails
+    assert [length // 60_000 for length, _ in even.logs.told] == [5]
 
 
 @pytest.mark.parametrize(

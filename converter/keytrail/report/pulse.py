@@ -47,20 +47,22 @@ READ_RULES: Mapping[str, str] = {
 UNDER_BUCKET_KEY = "4333b559-1150-4274-ba52-85ad3a42387d"  # delivery_under_bucket_key
 
 DOLLARS_FOR_10_000 = 0.03
-MOST_TRAILS, MOST_READERS = 200, 50
+MOST_TRAILS, MOST_READERS, MOST_GAPS = 200, 50, 5
 HOUR, DIGESTS_LATE = 3_600_000, 5_400_000
 AT_ONCE = 100_000
 
 
 @dataclass
 class Gaps:
-    """The times of one kind of deliveries, taken in their order: how many, from when to when, how far apart."""
+    """The times of one kind of deliveries, taken in their order: how many, from when to when, how far apart.
+
+    ``longest`` are the longest gaps, each with the time at which it began; of gaps as long, the earliest.
+    """
 
     count: int = 0
     first: int | None = None
     last: int | None = None
-    longest: int = 0
-    longest_from: int | None = None
+    longest: list[tuple[int, int]] = field(default_factory=list)
     _lengths: Counter[int] = field(default_factory=Counter)
 
     def add(self, moment: int) -> None:
@@ -72,8 +74,7 @@ class Gaps:
             gap = moment - self.last
             # By the second up to two hours, then by the minute: a bound on how many lengths there are.
             self._lengths[gap // 1000 * 1000 if gap < 2 * HOUR else min(gap // 60_000, 10**6) * 60_000] += 1
-            if gap > self.longest:
-                self.longest, self.longest_from = gap, self.last
+            self.longest = sorted([*self.longest, (gap, self.last)], key=lambda one: (-one[0], one[1]))[:MOST_GAPS]
         self.last = moment
 
     @property
@@ -85,6 +86,12 @@ class Gaps:
             if left <= 0:
                 return length
         return None
+
+    @property
+    def told(self) -> list[tuple[int, int]]:
+        """The longest gap, and others that are as unusual: more than twice as long as half of them."""
+        usual = 2 * (self.median or 0)
+        return [one for place, one in enumerate(self.longest) if not place or one[0] > usual]
 
     def since(self, end: int | None) -> int:
         """Return how long before ``end`` the last one was."""
@@ -120,7 +127,7 @@ class TrailPulse:
         seen = max(times) - min(times) if times else 0
         if not self.digests.count:
             return "none" if seen > DIGESTS_LATE else "none, in less than the hour and a half that would tell"
-        gap, since = self.digests.longest, self.digests.longest_from
+        gap, since = self.digests.longest[0] if self.digests.longest else (0, None)
         if self.digests.since(end) > gap:
             gap, since = self.digests.since(end), self.digests.last
         if gap > DIGESTS_LATE and since is not None:
