@@ -44,11 +44,12 @@ OPTIONS = (
     *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"),
     "--hide-scrollbars",
 )
-WIDE, NARROW = "--window-size=1200,1700", "--window-size=500,1700"
+# The first two are the pictures in docs/report.md.
+WIDE = ("--window-size=1200,1500",)
 SHOTS: dict[str, tuple[str, ...]] = {
-    "light.png": (WIDE,),
-    "dark.png": (WIDE, "--blink-settings=preferredColorScheme=0"),
-    "narrow.png": (NARROW,),
+    "report-light.png": WIDE,
+    "report-dark.png": (*WIDE, "--blink-settings=preferredColorScheme=0"),
+    "narrow.png": ("--window-size=500,1700",),
 }
 
 

@@ -197,6 +197,25 @@ def test_the_command_names_filters_and_the_profile_that_exclude(tmp_path: Path) 
     }
 
 
+def test_of_several_records_each_explanation_says_of_which_it_is(tmp_path: Path) -> None:
+    odd = {**EVENT, "eventID": "id\u202e[bold]", "eventName": "EnableKey", "eventTime": ["now"]}
+    (tmp_path / "two.json").write_text(json.dumps([{**EVENT, "eventID": "one"}, odd]))
+    result = keytrail("explain", "trail_key_disabled", tmp_path / "two.json")
+    assert result.exit_code == 0
+    headings = [line for line in result.stdout.splitlines() if ", record " in line]
+    assert headings == [
+        f"{tmp_path}/two.json, record 1: DisableKey, {EVENT['eventTime']}, one",
+        f"{tmp_path}/two.json, record 2: EnableKey, ['now'], id\\u202e[bold]",
+    ]
+    shapes = json.loads(keytrail("explain", "trail_key_disabled", tmp_path / "two.json", "--format", "json").stdout)
+    assert [(shape["path"], shape["record"], shape["event_id"]) for shape in shapes] == [
+        (f"{tmp_path}/two.json", 1, "one"),
+        (f"{tmp_path}/two.json", 2, "id\u202e[bold]"),
+    ]
+    (tmp_path / "one.json").write_text(json.dumps(EVENT))
+    assert ", record " not in keytrail("explain", "trail_key_disabled", tmp_path / "one.json").stdout
+
+
 # -- on a terminal ------------------------------------------------------------------------------------------------
 
 

@@ -24,6 +24,7 @@ from keytrail.correlation import Episode
 from keytrail.correlation_hunt import CorrelationHit
 from keytrail.data import packaged
 from keytrail.errors import RecordError, UsageError
+from keytrail.filters import load_filters, narrow
 from keytrail.hunt import AnyHit, Hit, Hunt
 from keytrail.pack import Rule, load_rules
 from keytrail.records import Reader
@@ -31,7 +32,7 @@ from keytrail.report import About, Findings, render, write_report
 from keytrail.report.counting import DAY, HOUR, Times, Top
 from keytrail.report.facts import facts
 from keytrail.report.incidents import FIRST, LAST, MOST_INCIDENTS
-from keytrail.report.pulse import READ_RULES, TRAIL_RULES, UNDER_BUCKET_KEY, PulseTaker
+from keytrail.report.pulse import READ_RULES, TRAIL_NAMES, TRAIL_RULES, UNDER_BUCKET_KEY, PulseTaker
 from keytrail.schemas import get_schema
 from keytrail.summary import Summary
 from keytrail.times import milliseconds
@@ -175,7 +176,64 @@ def test_a_part_of_an_event_is_not_explained_as_if_it_were_the_whole() -> None:
     assert "Not explained: the index gave back a part of the event only" in said
 
 
+def test_the_hits_of_a_rule_are_in_the_order_of_time() -> None:
+    hours = ("11", "09", "10")
+    html = page(hit(eventID=f"at {hour}", eventTime=f"2026-11-20T{hour}:00:00Z") for hour in hours)
+    assert re.findall(r"at (\d\d)<", html) == ["09", "10", "11"]
+
+
+def test_an_explanation_says_each_part_once_and_a_filters_parts_by_their_own_names(tmp_path: Path) -> None:
+    out = tmp_path / "report.html"
+    keytrail("hunt", SAMPLE, "--site", FIXTURES / "site.yml", "--report", out)
+    said = text_of(out.read_text("utf-8"))
+    assert "the filter Site keys only" in said
+    assert "✓ own_resource" in said
+    assert "not not" not in said
+    assert "_filt_" not in said
+
+
+def test_what_decides_of_a_long_explanation_may_go_over_pages_and_on_paper_the_first_hits_are_open() -> None:
+    style = small().partition("@media print")[2].partition("</style>")[0]
+    whole = re.findall(r"([^{}]*)\{break-inside:avoid\}", style)[0].split(",")
+    assert ".tree li:not(:has(ul))" in whole
+    assert ".tree li" not in whole
+    assert "details:nth-of-type(-n+4)::details-content" in style
+
+
 # -- trails and readers -------------------------------------------------------------------------------------------
+
+
+def test_a_trail_of_the_site_of_which_nothing_was_seen_is_told_first(tmp_path: Path) -> None:
+    out = tmp_path / "report.html"
+    keytrail("hunt", SAMPLE, "--site", FIXTURES / "site.yml", "--report", out)
+    section = re.search(r'<h2 id="trails">.*?</section>', out.read_text("utf-8"), re.DOTALL)
+    assert section is not None
+    names = re.findall(r'<h3 class="mono">([^<]*)</h3>', section[0])
+    arn = "arn:aws:cloudtrail:{}:111122223333:trail/{}"
+    silent = [arn.format("eu-west-1", "example-trail"), arn.format("us-west-2", "Default")]
+    assert names == [*silent, arn.format("us-west-2", "example-trail")]
+    assert section[0].count("Nothing was seen of this trail") == 2
+
+
+def test_what_a_filter_or_a_missing_rule_leaves_uncounted_is_said(tmp_path: Path) -> None:
+    reads, trails = RULE["encrypted_log_file_read"], RULE["log_file_sealed"]
+    document = {
+        "title": "The collector",
+        "logsource": {"product": "aws", "service": "cloudtrail"},
+        "filter": {"rules": [reads.id], "mine": {"awsRegion": "us-west-2"}, "condition": "not mine"},
+        "keytrail": {"owner": "the team", "reason": "ticket 4711", "expires": "2099-06-30"},
+    }
+    (tmp_path / "mine.yml").write_text(json.dumps(document))
+    narrowed_reads = narrow(reads, load_filters([tmp_path / "mine.yml"]).filters)
+    assert "Not all is counted here" not in text_of(page([]))
+    said = text_of(page([], [narrowed_reads, RULE["log_decrypted_outside_s3"], trails]))
+    assert (
+        "Not all is counted here: encrypted_log_file_read does not see what is excluded from it: The collector." in said
+    )
+    assert "digest_file_sealed is none of this hunt's rules" in said
+    assert "log_file_sealed is none" not in said
+    refused = text_of(page([], refused={trails.id: "it cannot be asked"}))
+    assert "Not all is counted here: log_file_sealed was refused." in refused
 
 
 def test_the_rules_that_trails_are_followed_by_are_those_of_the_pack() -> None:
@@ -188,6 +246,7 @@ def test_the_rules_that_trails_are_followed_by_are_those_of_the_pack() -> None:
         "digest_read_by_person",
         "cross_account_log_read",
     }
+    assert all(names[rule_id] == name for rule_id, name in {**TRAIL_NAMES, **READ_RULES}.items())
     assert names[UNDER_BUCKET_KEY] == "delivery_under_bucket_key"
 
 
@@ -207,9 +266,21 @@ def test_gaps_are_those_in_time_whatever_the_order_and_a_doubled_event_is_one() 
     minutes = [5, 0, 10, 100, 15, 105]
     (trail,) = taken(*map(delivery, minutes), delivery(10)).pulses().trails
     assert trail.logs.count == 6
-    assert (trail.logs.median, trail.logs.longest) == (5 * 60_000, 85 * 60_000)
-    assert trail.logs.longest_from == milliseconds("2026-11-20T00:15:00Z")
+    assert trail.logs.median == 5 * 60_000
+    assert trail.logs.told == [(85 * 60_000, milliseconds("2026-11-20T00:15:00Z"))]
     assert trail.logs.since(milliseconds("2026-11-20T02:00:00Z")) == 15 * 60_000
+
+
+def test_every_unusual_gap_is_told_up_to_five_the_longest_first() -> None:
+    gaps = [5] * 30 + [60] + [5] * 5 + [180, 11, 7, 60, 180, 60, 60]
+    minutes = [sum(gaps[:count]) for count in range(len(gaps) + 1)]
+    (trail,) = taken(*map(delivery, minutes)).pulses().trails
+    assert [length // 60_000 for length, _ in trail.logs.told] == [180, 180, 60, 60, 60]
+    began = [begin for _, begin in trail.logs.told]
+    assert began[0] < began[1]
+    assert began[2:] == sorted(began[2:])
+    (even,) = taken(*map(delivery, range(0, 100, 5))).pulses().trails
+    assert [length // 60_000 for length, _ in even.logs.told] == [5]
 
 
 @pytest.mark.parametrize(

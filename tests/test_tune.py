@@ -140,6 +140,57 @@ def test_an_aws_service_that_acts_by_itself_can_be_named_and_somebody_through_it
     assert found.accepted
 
 
+def test_of_two_calls_on_two_keys_each_that_lasts_is_taken_out_by_itself(
+    tuned: Callable[..., Tuning], tmp_path: Path
+) -> None:
+    listed = [event | {"eventName": "ListGrants"} for event in routine(key=OTHER_KEY)]
+    once = policy_read(START + timedelta(days=4), SCANNER, OTHER_KEY)
+    found = tuned([*routine(), *listed, once])
+    assert [one.removed for one in found.accepted] == [10, 10]
+    assert found.after(found.accepted) == 1
+    assert not any(one.proposal.removes(once) for one in found.accepted)
+    path = tmp_path / "mine.yml"
+    assert len(write_filters(path, found, 2, DECISION)) == 2
+    hunted = json.loads(keytrail("hunt", tmp_path / "log.ndjson", "--filter", path, "--format", "json").stdout)
+    assert hunted["counts"][ENUMERATED.id] == 1
+
+
+def _updated(day: int, trail: str, bucket: str) -> Event:
+    asked = {"name": trail, "s3BucketName": bucket}
+    event = sample.record(
+        START + timedelta(days=day), "cloudtrail:UpdateTrail", SCANNER, OFFICE, asked, {**asked, "kmsKeyId": sample.KEY}
+    )
+    return event | {"eventID": sample.identifier(f"update {day} {trail} {bucket}")}
+
+
+def test_of_hits_that_tell_no_key_it_is_said_that_any_would_be_taken_out(tuned: Callable[..., Tuning]) -> None:
+    calls = [{**event, "resources": None, "requestParameters": {}} for event in routine()]
+    found = tuned(calls)
+    assert [one.removed for one in found.accepted] == [10]
+    assert found.accepted[0].proposal.remains.endswith("by these calls, whatever they are about")
+
+
+def test_what_was_never_seen_together_is_not_taken_out_together(tuned: Callable[..., Tuning]) -> None:
+    pairs = [("trail-one", "bucket-one"), ("trail-two", "bucket-two")]
+    found = tuned([_updated(day, *pair) for day in range(10) for pair in pairs], RULES["trail_bucket_changed"])
+    assert [one.removed for one in found.accepted] == [10, 10]
+    crossed = _updated(3, "trail-one", "bucket-two")
+    assert not any(one.proposal.removes(crossed) for one in found.accepted)
+    together = next(one for one in found.verdicts if one.removed == 20)
+    assert "would silence what was never seen: trail-one with bucket-two" in together.refusals[0].text
+
+
+def test_a_call_that_kms_answers_with_its_key_can_be_a_routine(tuned: Callable[..., Tuning]) -> None:
+    calls = []
+    for day in range(10):
+        time, asked = START + timedelta(days=day), {"keyId": sample.KEY.rpartition("/")[2]}
+        event = sample.record(time, "kms:DisableKey", SCANNER, OFFICE, asked, {"keyId": sample.KEY})
+        event["resources"] = [{"accountId": sample.ACCOUNT, "type": "AWS::KMS::Key", "ARN": sample.KEY}]
+        calls.append(event | {"eventID": sample.identifier(f"disabled {day}")})
+    found = tuned(calls, RULES["trail_key_disabled"])
+    assert [one.removed for one in found.accepted] == [10]
+
+
 # -- attacks ------------------------------------------------------------------------------------------------------
 
 
@@ -341,6 +392,15 @@ def test_precision_before_and_after_comes_with_its_interval(tmp_path: Path) -> N
     assert shape["not_measured"]["every label"].endswith("are of no hit of this rule")
 
 
+def test_precision_is_told_where_there_is_nothing_to_propose(tmp_path: Path) -> None:
+    root = {"type": "Root", "arn": f"arn:aws:iam::{sample.ACCOUNT}:root"}
+    events, labels = routine(root), tmp_path / "labels.csv"
+    labels.write_text("".join(f"{event['eventID']},benign\n" for event in events[:5]))
+    result = keytrail("tune", ENUMERATED.stem, written(tmp_path, events), "--labels", labels)
+    assert "no proposal" in result.stdout
+    assert "precision 0% (Wilson, 95 %: 0% to 43%, 5 labelled)" in result.stdout
+
+
 def test_the_interval_is_wilsons() -> None:
     found = precision(8, 2)
     assert found is not None
@@ -465,6 +525,21 @@ def test_correlations_that_see_less_are_named(tmp_path: Path) -> None:
     assert "denied_reads_burst" in shape["narrows_too"]
 
 
+def test_what_a_correlation_waits_for_to_stop_is_not_taken_out(tmp_path: Path) -> None:
+    digests = []
+    for hour in range(10 * 24):
+        time = START + timedelta(hours=hour)
+        digests.append(sample.seal(time, sample.digest_file(time)) | {"eventID": sample.identifier(f"digest {hour}")})
+    out, log = tmp_path / "mine.yml", written(tmp_path, digests)
+    result = keytrail("tune", "digest_file_sealed", log, "-o", out, *SAID, "--format", "json")
+    assert result.exit_code == 1
+    proposal = json.loads(result.stdout)["proposals"][0]
+    assert proposal["removes"] == 240
+    assert proposal["refusals"][0]["kind"] == "silence"
+    assert "trail_digests_silent waits for these events" in proposal["refusals"][0]["text"]
+    assert not out.exists()
+
+
 def test_with_a_profile_another_of_the_sites_keys_must_still_fire(tuned: Callable[..., Tuning]) -> None:
     site = load_profile(FIXTURES / "site.yml")
     rule = apply_profile([ENUMERATED], site)[0]
@@ -580,6 +655,13 @@ def test_an_exclusion_without_somebody_who_answers_for_it_is_not_written(
     assert result.exit_code == 2
     assert said in result.stderr
     assert not path.exists()
+
+
+def test_a_name_that_the_filter_could_not_be_read_by_is_refused(tmp_path: Path) -> None:
+    result = keytrail("tune", ENUMERATED.stem, written(tmp_path, routine()), "-o", tmp_path / "mine.txt", *SAID)
+    assert result.exit_code == 2
+    assert "let its name end in .yml" in result.stderr
+    assert not (tmp_path / "mine.txt").exists()
 
 
 def test_what_is_there_is_not_written_over(tmp_path: Path) -> None:

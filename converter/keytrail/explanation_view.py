@@ -28,8 +28,10 @@ _WHY = {
 }
 
 
-def show(found: Explanation | CorrelationExplanation, out: Console) -> None:
-    """Print an explanation."""
+def show(found: Explanation | CorrelationExplanation, out: Console, heading: str = "") -> None:
+    """Print an explanation, below a ``heading`` that says what it is of."""
+    if heading:
+        out.print(f"[dim]{safe(heading)}[/]", soft_wrap=True)
     answer = "[green]matches[/]" if found.matches else "[red]does not match[/]"
     out.print(f"[bold]{safe(found.rule.title)}[/] {answer}", soft_wrap=True)
     rule = found.tree.children[0] if found.tree.kind == "filtered" else found.tree
@@ -81,7 +83,8 @@ def _named(node: Node, prefix: str) -> str:
         what = "passes the filter" if node.holds else "excluded by the filter"
         return f"{what} {one.title} ({one.owner}, until {one.expires.isoformat()})"
     if node.kind == "filtered":
-        return f"the rule and {len(node.children) - 1} filters"
+        count = len(node.children) - 1
+        return f"the rule and {count} filter{'s' if count > 1 else ''}"
     return f"{text} (any of these)" if node.kind == "alternatives" else text
 
 

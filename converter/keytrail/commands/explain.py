@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
+from itertools import chain, islice
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import click
 
@@ -26,8 +30,9 @@ from keytrail.explain import Explainer, Explanation
 from keytrail.explanation_view import show
 from keytrail.pack import Rule, needs_profile
 from keytrail.profile import Profile
-from keytrail.records import Reader
+from keytrail.records import Reader, Record
 from keytrail.site import load_site
+from keytrail.visible import path_text
 
 
 @click.command(
@@ -59,22 +64,59 @@ def command(rule: str, event: tuple[str, ...], filters: tuple[str, ...], site: P
                 f"note: without a site profile (--site) {one.stem} says nothing: this is what it builds on", err=True
             )
     reader = Reader(event)
-    explanations = [made for one in pack.rules for made in _explained(one, reader, narrowing.profile)]
+    found = chain.from_iterable(_explained(one, reader, narrowing.profile) for one in pack.rules)
+    count, matched = (_print_json if style == "json" else _show)(found)
     for error in (*pack.errors, *reader.bad):
         complain(error)
-    if style == "json":
-        print_json([made.as_dict() for made in explanations])
-    else:
-        out = render.console()
-        for made in explanations:
-            show(made, out)
-    unread = bool(reader.bad_count or pack.errors or not explanations)
-    finish(BAD_INPUT if unread else FINE, FINE if any(made.matches for made in explanations) else DOES_NOT_HOLD)
+    unread = bool(reader.bad_count or pack.errors or not count)
+    finish(BAD_INPUT if unread else FINE, FINE if matched else DOES_NOT_HOLD)
 
 
-def _explained(rule: Rule, reader: Reader, profile: Profile | None) -> list[Explanation | CorrelationExplanation]:
+class Explained(NamedTuple):
+    """An explanation, and of which record it is; of a correlation it is of all."""
+
+    made: Explanation | CorrelationExplanation
+    record: Record | None = None
+
+    def place(self) -> dict[str, Any]:
+        """Return where the record stands and what tells it from others, as JSON has it for a hit."""
+        if self.record is None:
+            return {}
+        said = self.record.record.get
+        names = {"event_id": "eventID", "event_time": "eventTime", "event_name": "eventName"}
+        where = {"path": path_text(self.record.path), "record": self.record.number}
+        return where | {name: said(own) for name, own in names.items()}
+
+    def heading(self) -> str:
+        """Return the same in a line."""
+        found = self.place()
+        known = [str(found.get(name)) for name in ("event_name", "event_time", "event_id") if found.get(name)]
+        return f"{found['path']}, record {found['record']}: {', '.join(known)}" if found else ""
+
+
+def _explained(rule: Rule, reader: Reader, profile: Profile | None) -> Iterator[Explained]:
     if rule.kind == "correlation":
         found = explain_correlation(rule, (record.record for record in reader), known_groups(rule, profile))
-        return [found] if reader.records else []
+        if reader.records:
+            yield Explained(found)
+        return
     explainer = Explainer(rule)
-    return [explainer.explain(record.record) for record in reader]
+    for record in reader:
+        yield Explained(explainer.explain(record.record), record)
+
+
+def _show(found: Iterator[Explained]) -> tuple[int, bool]:
+    """Print the explanations as they come; where there are several, each with its record. How many, and any match."""
+    out = render.console()
+    first = list(islice(found, 2))
+    answers: Counter[bool] = Counter()
+    for one in chain(first, found):
+        show(one.made, out, one.heading() if len(first) > 1 else "")
+        answers[one.made.matches] += 1
+    return answers.total(), answers[True] > 0
+
+
+def _print_json(found: Iterator[Explained]) -> tuple[int, bool]:
+    shapes = [{**one.made.as_dict(), **one.place()} for one in found]
+    print_json(shapes)
+    return len(shapes), any(shape["matches"] for shape in shapes)

@@ -116,7 +116,7 @@ def command(
     narrowing = narrow_pack(pack, filters, own, folder)
     narrowing.complain(notes=not quiet)
     output: Output = Quiet() if quiet and style == "table" else STYLES[style]()
-    findings = _findings(pack) if report is not None else None
+    findings = _findings(pack, narrowing) if report is not None else None
     with ExitStack() as stack:
         if state is not None:
             stack.enter_context(locked(state))
@@ -241,10 +241,12 @@ def _closed(run: Run) -> None:
     raise StateError("the output was closed before all was written", hint=hint)
 
 
-def _findings(pack: Pack) -> Findings:
+def _findings(pack: Pack, narrowing: Narrowing) -> Findings:
     from keytrail.report import Findings
 
-    return Findings(pack.rules)
+    # Of a trail without a key nothing can be seen: CloudTrail asks for a data key where there is one.
+    known = narrowing.profile.trails if narrowing.profile is not None else ()
+    return Findings(pack.rules, [trail.arn for trail in known if trail.keys and not trail.earlier])
 
 
 def _write(path: Path, findings: Findings, summary: Summary, narrowing: Narrowing, stretch: str | None) -> None:

@@ -160,6 +160,8 @@ def _decision(
         return None
     if not (owner or "").strip() or not (reason or "").strip():
         raise UsageError("-o needs --owner and --reason", hint="somebody has to answer for an exclusion, and say why")
+    if output.suffix not in (".yml", ".yaml"):
+        raise UsageError(f"{output} would be no filter to --filter", hint="let its name end in .yml")
     if output.exists() and not force:
         raise UsageError(f"{output} is there already", hint="--force writes over it")
     return Decision(str(owner).strip(), str(reason).strip(), day)

@@ -18,13 +18,8 @@ _WHY = {
     "present": "must be absent",
     "equal": "must be something else",
 }
-_KINDS = {
-    "and": "all of",
-    "or": "one of",
-    "not": "not",
-    "filtered": "the rule, and its filters",
-    "filter": "the filter",
-}
+# What joins other parts is said in words, for its own text has all of theirs in it.
+_JOINS = {"and": "all of", "or": "one of", "not": "not", "filtered": "the rule, and its filters"}
 
 
 @dataclass(frozen=True)
@@ -48,29 +43,30 @@ def parts(root: Node) -> Part:
     """Return what is shown of an explanation's tree: its parts from the top on, so many and no more."""
     left = [MOST_PARTS]
 
-    def grow(node: Node) -> Part:
+    def grow(node: Node, prefix: str) -> Part:
         left[0] -= 1
+        prefix = node.exclusion.prefix if node.exclusion is not None else prefix
         deciding = [child for child in node.children if child.decisive]
-        grown = [grow(child) for child in deciding if left[0] > 0]
+        grown = [grow(child, prefix) for child in deciding if left[0] > 0]
         spared = len(node.children) - len(grown)
         if node.line is not None:
             return _line(node, node.line)
         if len(grown) == 1 and not spared and node.kind in ("and", "or", "of"):
             return grown[0]
-        return Part(node.state, node.holds, _said(node), _text(node), "", "", tuple(grown), spared)
+        return Part(node.state, node.holds, *_named(node, prefix), "", "", tuple(grown), spared)
 
-    return grow(root)
-
-
-def _said(node: Node) -> str:
-    return _KINDS.get(node.kind, "")
+    return grow(root, "")
 
 
-def _text(node: Node) -> str:
+def _named(node: Node, prefix: str) -> tuple[str, str]:
+    """What a part with others below it is, in words and as the rule has it; a filter's own names without ``prefix``."""
     if node.exclusion is not None:
         one = node.exclusion
-        return f"{one.title} ({one.owner}, until {one.expires.isoformat()})"
-    return "" if node.kind == "filtered" else node.text if len(node.text) <= 200 else f"{node.text[:200]}…"
+        return "the filter", f"{one.title} ({one.owner}, until {one.expires.isoformat()})"
+    if node.kind in _JOINS:
+        return _JOINS[node.kind], ""
+    text = node.text.replace(prefix, "") if prefix else node.text
+    return "", text if len(text) <= 200 else f"{text[:200]}…"
 
 
 def _line(node: Node, line: Line) -> Part:

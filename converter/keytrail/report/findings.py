@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from keytrail.correlation_hunt import CorrelationHit
@@ -35,11 +35,12 @@ class Kept:
 class Findings:
     """What is kept of the hits: counts, tops, the first hits of each rule, the pulse of the trails, incidents.
 
-    Parameters: ``rules`` are those of the hunt. Whatever the number of hits, memory is bounded; what has to be sorted
-    or looked up again waits in temporary files.
+    Parameters: ``rules`` are those of the hunt, ``trails`` the ARNs of the site's own where it has a profile. Whatever
+    the number of hits, memory is bounded; what has to be sorted or looked up again waits in temporary files.
     """
 
     rules: list[Rule]
+    trails: Sequence[str] = ()
     counts: Counter[str] = field(default_factory=Counter)
     first: int | None = None
     last: int | None = None
@@ -49,9 +50,9 @@ class Findings:
     keys: Top = field(default_factory=Top)
     sources: Top = field(default_factory=Top)
     kept: dict[str, list[Kept]] = field(default_factory=dict)
-    pulse: PulseTaker = field(default_factory=PulseTaker)
 
     def __post_init__(self) -> None:
+        self.pulse = PulseTaker(self.trails)
         self.incidents = Incidents(self.rules)
         self._explainers: dict[str, Explainer | str] = {}
 

@@ -22,7 +22,14 @@ from keytrail.report.charts import by_level, strip
 from keytrail.report.counting import Bars, Top
 from keytrail.report.facts import cut
 from keytrail.report.findings import Findings, Kept
-from keytrail.report.pulse import DOLLARS_FOR_10_000, UNDER_BUCKET_KEY, duration
+from keytrail.report.pulse import (
+    DOLLARS_FOR_10_000,
+    EVERY_READ,
+    TRAIL_NAMES,
+    UNDER_BUCKET_KEY,
+    duration,
+    uncounted,
+)
 from keytrail.summary import Summary
 from keytrail.times import iso
 from keytrail.visible import visible
@@ -115,6 +122,8 @@ def render(found: Findings, summary: Summary, about: About) -> str:
         incident_left=incident_count - sum(len(one.hits) for one in incidents),
         pulses=found.pulse.pulses(),
         tops=[_top("Principals", found.principals), _top("Keys", found.keys), _top("Sources", found.sources)],
+        trails_uncounted=uncounted(TRAIL_NAMES, found.rules, summary.refused),
+        reads_uncounted=uncounted(EVERY_READ, found.rules, summary.refused),
         dollars=DOLLARS_FOR_10_000,
         under_bucket_key=found.counts[UNDER_BUCKET_KEY],
         unsaid=_unsaid(found.rules, summary),
@@ -154,7 +163,12 @@ def _rows(found: Findings, summary: Summary, bars: Bars) -> Iterator[RuleRow]:
     for number, rule in enumerate(order, start=1):
         count = max(summary.counts.get(rule.id, 0), found.counts[rule.id])
         if count:
-            yield RuleRow(number, rule, count, strip(bars, rule.id), found.kept.get(rule.id, ()))
+            yield RuleRow(number, rule, count, strip(bars, rule.id), sorted(found.kept.get(rule.id, ()), key=_when))
+
+
+def _when(kept: Kept) -> tuple[bool, int]:
+    moment = kept.facts.moment
+    return moment is None, moment or 0
 
 
 @dataclass(frozen=True)

@@ -14,41 +14,55 @@ from itertools import groupby
 from typing import Any
 
 from keytrail.correlation_engine import Mark, Sorter
+from keytrail.pack import Rule
 from keytrail.report.facts import Facts, trail_of
 from keytrail.times import iso
 
 LOG, DIGEST, VALIDATED, FAILED = range(4)
 # The rules by which a trail is followed, and what each shows.
 TRAIL_RULES: Mapping[str, int] = {
-    "68a47fd6-f9fd-4601-8f6f-5189dbe2d6ce": LOG,  # log_file_sealed
-    "5767dd67-5375-458e-bedb-4d3a6556f7a8": DIGEST,  # digest_file_sealed
-    "41763e1c-b895-46ff-ac34-7a1d1684f13a": VALIDATED,  # trail_encryption_validated
-    "2b3cc46c-cf0c-4277-a6c3-a7f5be3206fd": FAILED,  # delivery_cannot_use_key
+    "68a47fd6-f9fd-4601-8f6f-5189dbe2d6ce": LOG,
+    "5767dd67-5375-458e-bedb-4d3a6556f7a8": DIGEST,
+    "41763e1c-b895-46ff-ac34-7a1d1684f13a": VALIDATED,
+    "2b3cc46c-cf0c-4277-a6c3-a7f5be3206fd": FAILED,
 }
-# The rules whose hits are Decrypt calls that somebody pays for. One call can be a hit of several.
+TRAIL_NAMES = dict(
+    zip(
+        TRAIL_RULES,
+        ("log_file_sealed", "digest_file_sealed", "trail_encryption_validated", "delivery_cannot_use_key"),
+        strict=True,
+    )
+)
+# The rules whose hits are Decrypt calls that somebody pays for. One call can be a hit of several; each is one of these
+# two, or both, so that the others add nothing to them.
+EVERY_READ: Mapping[str, str] = {
+    "d1b4a7d9-d8ac-4152-834e-f5cea6310b3e": "encrypted_log_file_read",
+    "eb67484e-8b6c-474d-98c5-aee18f06901a": "log_decrypted_outside_s3",
+}
 READ_RULES: Mapping[str, str] = {
-    "d1b4a7d9-d8ac-4152-834e-f5cea6310b3e": "through S3",  # encrypted_log_file_read
-    "eb67484e-8b6c-474d-98c5-aee18f06901a": "outside S3",  # log_decrypted_outside_s3
-    "8f519c8d-d01d-4b36-a488-c8d556d431e3": "digest files",  # digest_read_by_person
-    "47c5f837-c6d8-410c-81d9-d06d93ebfcc7": "from another account",  # cross_account_log_read
+    **EVERY_READ,
+    "8f519c8d-d01d-4b36-a488-c8d556d431e3": "digest_read_by_person",
+    "47c5f837-c6d8-410c-81d9-d06d93ebfcc7": "cross_account_log_read",
 }
 UNDER_BUCKET_KEY = "4333b559-1150-4274-ba52-85ad3a42387d"  # delivery_under_bucket_key
 
 DOLLARS_FOR_10_000 = 0.03
-MOST_TRAILS, MOST_READERS = 200, 50
+MOST_TRAILS, MOST_READERS, MOST_GAPS = 200, 50, 5
 HOUR, DIGESTS_LATE = 3_600_000, 5_400_000
 AT_ONCE = 100_000
 
 
 @dataclass
 class Gaps:
-    """The times of one kind of deliveries, taken in their order: how many, from when to when, how far apart."""
+    """The times of one kind of deliveries, taken in their order: how many, from when to when, how far apart.
+
+    ``longest`` are the longest gaps, each with the time at which it began; of gaps as long, the earliest.
+    """
 
     count: int = 0
     first: int | None = None
     last: int | None = None
-    longest: int = 0
-    longest_from: int | None = None
+    longest: list[tuple[int, int]] = field(default_factory=list)
     _lengths: Counter[int] = field(default_factory=Counter)
 
     def add(self, moment: int) -> None:
@@ -60,8 +74,7 @@ class Gaps:
             gap = moment - self.last
             # By the second up to two hours, then by the minute: a bound on how many lengths there are.
             self._lengths[gap // 1000 * 1000 if gap < 2 * HOUR else min(gap // 60_000, 10**6) * 60_000] += 1
-            if gap > self.longest:
-                self.longest, self.longest_from = gap, self.last
+            self.longest = sorted([*self.longest, (gap, self.last)], key=lambda one: (-one[0], one[1]))[:MOST_GAPS]
         self.last = moment
 
     @property
@@ -73,6 +86,12 @@ class Gaps:
             if left <= 0:
                 return length
         return None
+
+    @property
+    def told(self) -> list[tuple[int, int]]:
+        """The longest gap, and others that are as unusual: more than twice as long as half of them."""
+        usual = 2 * (self.median or 0)
+        return [one for place, one in enumerate(self.longest) if not place or one[0] > usual]
 
     def since(self, end: int | None) -> int:
         """Return how long before ``end`` the last one was."""
@@ -96,6 +115,11 @@ class TrailPulse:
         else:
             {LOG: self.logs, DIGEST: self.digests, FAILED: self.failures}[kind].add(moment)
 
+    @property
+    def silent(self) -> bool:
+        """Whether nothing at all was seen of it."""
+        return not (self.logs.count or self.digests.count or self.validated or self.failures.count)
+
     def digests_said(self, end: int | None) -> str:
         """Say whether there is a digest every hour, as far as was seen until ``end``."""
         ends = (one for gaps in (self.logs, self.digests, self.failures) for one in (gaps.first, gaps.last))
@@ -103,7 +127,7 @@ class TrailPulse:
         seen = max(times) - min(times) if times else 0
         if not self.digests.count:
             return "none" if seen > DIGESTS_LATE else "none, in less than the hour and a half that would tell"
-        gap, since = self.digests.longest, self.digests.longest_from
+        gap, since = self.digests.longest[0] if self.digests.longest else (0, None)
         if self.digests.since(end) > gap:
             gap, since = self.digests.since(end), self.digests.last
         if gap > DIGESTS_LATE and since is not None:
@@ -124,7 +148,10 @@ class Reader:
 
 @dataclass
 class Pulses:
-    """What was seen of the trails and their readers, the busiest first; ``others`` are not listed, but counted."""
+    """What was seen of the trails and their readers, the silent and then the busiest first.
+
+    ``others`` are not listed, but counted.
+    """
 
     trails: list[TrailPulse] = field(default_factory=list)
     other_trails: int = 0
@@ -140,9 +167,13 @@ class Pulses:
 
 
 class PulseTaker:
-    """Takes the hits of the rules that describe, in any order."""
+    """Takes the hits of the rules that describe, in any order.
 
-    def __init__(self) -> None:
+    Parameters: ``trails`` are the site's own, of which is told whatever was seen of them, if only that it was nothing.
+    """
+
+    def __init__(self, trails: Iterable[str] = ()) -> None:
+        self._trails = frozenset(trails)
         self._sorter = Sorter(AT_ONCE)
         self._timeless = 0
 
@@ -163,16 +194,18 @@ class PulseTaker:
 
     def pulses(self) -> Pulses:
         """Return what was seen. It can be had once."""
-        found = Pulses(timeless=self._timeless)
+        found, silent = Pulses(timeless=self._timeless), set(self._trails)
         readers: list[tuple[int, int, Reader]] = []
         for group, marks in groupby(self._sorter.sorted(), key=lambda mark: mark.group):
             if group[0] == "reader":
                 _keep(readers, _reader(group[1], marks), found)
-            elif len(found.trails) == MOST_TRAILS:
+            elif len(found.trails) >= MOST_TRAILS and group[1] not in self._trails:
                 found.other_trails += 1
             else:
+                silent.discard(group[1])
                 found.trails.append(_trail(group[1], marks))
-        found.trails.sort(key=lambda one: (-one.logs.count, one.trail))
+        found.trails += map(TrailPulse, silent)
+        found.trails.sort(key=lambda one: (not one.silent, -one.logs.count, one.trail))
         found.readers = [one for *_, one in sorted(readers, key=lambda kept: (-kept[0], kept[2].name))]
         return found
 
@@ -208,6 +241,22 @@ def _reader(name: str, marks: Iterable[Mark]) -> Reader:
         found.calls += 1
         if len(found.trails) < MOST_TRAILS:
             found.trails.add(mark.value[0])
+    return found
+
+
+def uncounted(needed: Mapping[str, str], rules: Iterable[Rule], refused: Mapping[str, str]) -> list[str]:
+    """Return why not all is counted that the ``needed`` rules, by id and name, would see: which of them see less."""
+    there = {rule.id: rule for rule in rules}
+    found = []
+    for rule_id, name in needed.items():
+        rule = there.get(rule_id)
+        if rule is None:
+            found.append(f"{name} is none of this hunt's rules")
+        elif rule_id in refused:
+            found.append(f"{name} was refused")
+        elif rule.applied:
+            titles = "; ".join(one.title for one in rule.applied)
+            found.append(f"{name} does not see what is excluded from it: {titles}")
     return found
 
 

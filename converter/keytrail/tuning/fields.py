@@ -165,7 +165,7 @@ def actor_of(record: Record) -> Actor:
     if kind == "AWSService" and BY_FIELD[INVOKED_BY].takes(service):
         return Actor(service, {TYPE: kind, INVOKED_BY: service}, INVOKED_BY)
     whys = {"Root": "the root user is never excluded", "": "the events do not say who acted"}
-    why = whys.get(kind, f"a {kind} is not told in a form that only AWS writes")
+    why = whys.get(kind, f"of the type {kind}, and not told in a form that only AWS writes")
     return Actor(found.value, {}, why=why)
 
 

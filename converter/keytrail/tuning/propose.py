@@ -25,6 +25,7 @@ from keytrail.tuning.survey import Kind, Survey
 MOST_ACTORS = 20
 MOST_TOGETHER = 4  # of what is acted on, and from where
 MOST_VALUES = 20  # of one field in one proposal
+MOST_PARTS = 20  # of one principal's routine
 _SPACE = UUID("8f2f0b5e-1b42-4a2c-9a6e-51d3c0b7a6d4")
 
 
@@ -76,7 +77,7 @@ class Proposal:
         if not self.actor.account:
             who = f"whoever makes {self.actor.name} act"
         where = " and calls from this address" if ADDRESS in self.lines else ""
-        what = f" with this {', this '.join(labels)}" if labels else ""
+        what = f" with this {', this '.join(labels)}" if labels else ", whatever they are about"
         return f"{who}{where}, by these calls{what}"
 
     def document(self, decision: Decision, description: str) -> dict[str, Any]:
@@ -113,18 +114,37 @@ def proposals(survey: Survey) -> Iterator[Proposal]:
 
 
 def _of_actor(survey: Survey, kinds: Sequence[Kind]) -> Iterator[Proposal]:
-    """Who, how and whose are in each; what and from where are added, in every combination."""
+    """Proposals for all that somebody does again and again, and where that is more than one thing, for each of them."""
+    yield from _of_kinds(survey, kinds)
+    parts: dict[object, list[Kind]] = {}
+    for kind in kinds:
+        parts.setdefault(tuple(str(values(kind.record, name)) for name in _PART), []).append(kind)
+    if len(parts) > 1 and survey.burst(kinds) is None:
+        lasting = [part for part in parts.values() if survey.burst(part) is None]
+        lasting.sort(key=lambda part: -sum(kind.hits for kind in part))
+        for part in lasting[:MOST_PARTS]:
+            yield from _of_kinds(survey, part, _PART)
+
+
+# A call on one thing in one account. Of one who makes two calls on two keys, an exclusion of all of them together would
+# take out what he never did: the one call on the other's key.
+_BASE = (SOURCE, CALL, RECIPIENT)
+_PART = (*_BASE, *WHATS)
+
+
+def _of_kinds(survey: Survey, kinds: Sequence[Kind], always: Sequence[str] = _BASE) -> Iterator[Proposal]:
+    """Who and what is in ``always`` are in each; what else there is, and from where, are added in every combination."""
     actor, left_out = kinds[0].actor, {}
     base: dict[str, tuple[str, ...]] = {name: (value,) for name, value in actor.lines.items()}
     extra: dict[str, tuple[str, ...]] = {}
     # Where all of it is a burst, the proposal is made to be refused: with the reason, which is worth more than silence.
     again = survey.burst(kinds) is None
-    for name in (SOURCE, CALL, RECIPIENT, *WHATS, ADDRESS):
+    for name in (*_PART, ADDRESS):
         found, left = _routine(survey, kinds, name, again)
         if left:
             left_out[name] = left
         if found and len(found) <= MOST_VALUES:
-            (base if name in (SOURCE, CALL, RECIPIENT) else extra)[name] = found
+            (base if name in always else extra)[name] = found
     if SOURCE not in base or CALL not in base:
         return
     for names in chain.from_iterable(combinations(extra, size) for size in range(min(len(extra), MOST_TOGETHER) + 1)):

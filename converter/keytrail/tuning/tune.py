@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
+from math import prod
 from typing import Any
 
 from keytrail import reference
 from keytrail.cases import Case
 from keytrail.folding import fold
 from keytrail.pack import Rule
-from keytrail.paths import values
+from keytrail.paths import text, values
 from keytrail.profile import Profile
 from keytrail.tuning.fields import FIELDS, NONE
 from keytrail.tuning.labels import TRUE
@@ -26,7 +28,7 @@ SHARE = 0.05  # what is the same in fewer of the hits is not worth a word
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why a proposal may not be used: ``kind`` is account, routine, label, case or twin."""
+    """Why a proposal may not be used: ``kind`` is silence, account, routine, label, case or twin."""
 
     kind: str
     text: str
@@ -98,13 +100,15 @@ def tune(
     Parameters: ``cases`` are the rule's own, None where it has none; ``profile`` is the site's; ``rules`` are all rules
     there are, so that it can be said which correlations see less as well.
     """
-    found = _verdicts(survey, cases or (), profile)
+    correlated = [rule for rule in rules if any(survey.rule.id == base.id for base in rule.references.values())]
+    waiting = [rule.stem for rule in correlated if not rule.correlation.rising]
+    found = _verdicts(survey, cases or (), profile, waiting)
     found.sort(key=lambda one: (not one.accepted, -one.score, len(one.proposal.lines), str(one.proposal.lines)))
-    correlated = [rule.stem for rule in rules if any(survey.rule.id == base.id for base in rule.references.values())]
-    return Tuning(survey, found, list(_never(survey)), None if cases is None else len(cases), correlated)
+    count, names = None if cases is None else len(cases), [rule.stem for rule in correlated]
+    return Tuning(survey, found, list(_never(survey)), count, names)
 
 
-def _verdicts(survey: Survey, cases: Sequence[Case], profile: Profile | None) -> list[Verdict]:
+def _verdicts(survey: Survey, cases: Sequence[Case], profile: Profile | None, waiting: Sequence[str]) -> list[Verdict]:
     by_actor: dict[str, list[Kind]] = {}
     for kind in survey.kinds.values():
         by_actor.setdefault(fold(kind.actor.name), []).append(kind)
@@ -120,6 +124,11 @@ def _verdicts(survey: Survey, cases: Sequence[Case], profile: Profile | None) ->
     found: list[Verdict] = []
     for verdicts in map(_narrowest, made.values()):
         for verdict in verdicts:
+            # To who waits for events to stop, these would have stopped, or have never come.
+            verdict.refusals += [
+                Refusal("silence", f"{stem} waits for these events to stop: without them it is wrong or blind")
+                for stem in waiting
+            ]
             verdict.refusals += _doubts(verdict, survey, cases, profile)
         _try_twins(survey.rule, [one for one in verdicts if not _hopeless(one)], world)
         found += verdicts
@@ -149,7 +158,11 @@ def _doubts(verdict: Verdict, survey: Survey, cases: Sequence[Case], profile: Pr
     true = [key for kind in verdict.kinds for key in kind.true]
     if true:
         count = sum(kind.labels[TRUE] for kind in verdict.kinds)
-        yield Refusal("label", f"would take out {count} hits labelled true: {', '.join(true[:MOST_REASONS])}")
+        yield Refusal(
+            "label", f"would take out what is labelled true, {count} in all: {', '.join(true[:MOST_REASONS])}"
+        )
+    if (apart := _never_together(verdict)) is not None:
+        yield Refusal("twin", f"would silence what was never seen: {apart}, each of which was seen with others")
     lost = [case.name for case in cases if case.match and verdict.proposal.removes(case.record)]
     if lost:
         more = f" and {len(lost) - MOST_REASONS} more" if len(lost) > MOST_REASONS else ""
@@ -157,9 +170,20 @@ def _doubts(verdict: Verdict, survey: Survey, cases: Sequence[Case], profile: Pr
         yield Refusal("case", f"would take out what the rule's cases say it must find: {names}{more}")
 
 
+def _never_together(verdict: Verdict) -> str | None:
+    """Values of a proposal that it takes out together, though no hit has them together; None where there are none."""
+    several = {name: given for name, given in verdict.proposal.lines.items() if len(given) > 1}
+    seen: set[tuple[str, ...]] = set()
+    for kind in verdict.kinds:
+        seen.update(product(*(map(text, values(kind.record, name)) for name in several)))
+    if len(seen) >= prod(map(len, several.values())):
+        return None
+    return " with ".join(next(one for one in product(*several.values()) if one not in seen))
+
+
 def _hopeless(verdict: Verdict) -> bool:
     """Whether nobody needs to know what else speaks against it: bursts can be of any number of kinds."""
-    return any(refusal.kind in ("account", "routine") for refusal in verdict.refusals)
+    return any(refusal.kind in ("silence", "account", "routine") for refusal in verdict.refusals)
 
 
 # -- twins --------------------------------------------------------------------------------------------------------

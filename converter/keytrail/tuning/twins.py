@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from keytrail.paths import text, values
+from keytrail.paths import leaves, text, values
 from keytrail.tuning.fields import (
     ADDRESS,
     CALL,
@@ -148,17 +148,20 @@ def _key(record: Mapping[str, Any], actor: Actor, world: World) -> Iterator[Twin
 
 
 def _key_set(record: Mapping[str, Any], actor: Actor, world: World) -> Iterator[Twin]:
-    """The same call that sets another key: for a trail, an object or a grant."""
-    twin, found = copy.deepcopy(dict(record)), []
+    """The same call that sets another key: for a trail, an object or a grant.
 
-    def change(value: str) -> str:
-        found.append(value)
-        return _foreign(value) if KEY_ARN.search(value) else value
-
-    for top in ("requestParameters", "responseElements"):
-        _replace(twin, top, change)
-    if any(map(KEY_ARN.search, found)):
-        yield Twin("the same with another key in what is asked for", twin)
+    Beside what was asked for, what answers it is changed. The key that a call of KMS is about is ``_key``'s: an answer
+    about another one than was asked for is an event that there cannot be.
+    """
+    parameters = record.get("requestParameters")
+    given = [(name, value) for name, value in leaves(parameters) if isinstance(value, str) and name != "keyId"]
+    asked = {value for _, value in given if KEY_ARN.search(value)}
+    others = [("another key", ""), *((f"the key {own}", own) for own in world.keys if own not in asked)]
+    for what, key in others if asked else ():
+        twin = copy.deepcopy(dict(record))
+        for top in ("requestParameters", "responseElements"):
+            _replace(twin, top, lambda value, new=key: (new or _foreign(value)) if value in asked else value)
+        yield Twin(f"the same with {what} in what is asked for", twin)
 
 
 def _other_keys(key: str, world: World) -> Iterator[tuple[str, str]]:

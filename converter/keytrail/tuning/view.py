@@ -110,6 +110,8 @@ def show(found: Tuning, out: Console) -> None:
     out.print(f"[bold]{safe(survey.rule.title)}[/]: {survey.hits:,} hits in {survey.records:,} records{_span(survey)}")
     if survey.hits:
         _show_hits(survey, out)
+        if survey.labelled.total():
+            out.print(f"precision {_share(_precision(survey))}\n", soft_wrap=True)
         _show_proposals(found, out)
     for what, why in not_measured(found).items():
         out.print(f"not measured: {safe(what)}: {safe(why)}", soft_wrap=True)
