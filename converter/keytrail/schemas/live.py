@@ -93,11 +93,11 @@ def read_cluster(cluster: Cluster, pattern: str) -> dict[str, Body]:
     with named_errors(f"read the mapping of {pattern}"):
         mappings = cluster.client.indices.get_mapping(index=pattern)
         settings = cluster.client.indices.get_settings(index=pattern, flat_settings=True)
-    if not mappings.body:
-        raise UsageError(f"no index matches {pattern!r}", hint="GET _cat/indices lists what there is")
-    bodies: dict[str, Body] = {
-        name: {**mappings[name], "settings": settings[name]["settings"]} for name in sorted(mappings.body)
-    }
+        if not mappings.body:
+            raise UsageError(f"no index matches {pattern!r}", hint="GET _cat/indices lists what there is")
+        bodies: dict[str, Body] = {
+            name: {**mappings[name], "settings": settings[name]["settings"]} for name in sorted(mappings.body)
+        }
     for name, body in bodies.items():
         if str(body["settings"].get("index.verified_before_close")).lower() == "true":
             raise UsageError(f"the index {name} is closed: no query can search it", hint=f"POST {name}/_open opens it")
