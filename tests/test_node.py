@@ -409,7 +409,15 @@ def test_credentials_in_the_url_are_refused_and_not_repeated(url: str, monkeypat
 
 @pytest.mark.parametrize(
     "url",
-    ["localhost:9200", "ftp://localhost", "http://", "http://h:port", "http://h/?key=hush", "http://a b", "http://a\x1bb"],
+    [
+        "localhost:9200",
+        "ftp://localhost",
+        "http://",
+        "http://h:port",
+        "http://h/?key=hush",
+        "http://a b",
+        "http://a\x1bb",
+    ],
 )
 def test_a_url_that_cannot_be_used_is_refused(url: str) -> None:
     with pytest.raises(UsageError, match="URL") as caught:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from elasticsearch import BadRequestError
 
-from keytrail import telemetry
+from keytrail import alerts, telemetry
 from keytrail.cluster import KEEP, named_errors, reason, whole
 from keytrail.convert import Conversion, convert
 from keytrail.correlation import Group, Searched
@@ -57,9 +57,15 @@ class IndexedHit(Hit):
         super().__init__(rule, record, index, 0)
         self.document_id = document_id
 
+    @property
+    def place(self) -> str:
+        """Where the document is, in words."""
+        return f"{self.path}, document {self.document_id}"
+
     def as_dict(self) -> dict[str, Any]:
         """Return the hit as JSON has it: that of a file, with the document's id for the number of a record."""
-        return {**super().as_dict(), "record": None, "document_id": self.document_id}
+        alert = alerts.of_event(self.rule.id, self.record, self.document_id)
+        return {**super().as_dict(), "record": None, "alert_id": alert, "document_id": self.document_id}
 
 
 @dataclass
@@ -287,7 +293,10 @@ def _broken(holding: Holding) -> str:
 
 
 def wanted_fields(rule: Rule, schema: Schema) -> dict[str, str]:
-    """Return where ``schema`` keeps what a hit is shown and explained with: from a rule's name to a document's path."""
+    """Return where ``schema`` keeps what a hit is shown with, and what its rule asks about.
+
+    From a rule's name to a document's path.
+    """
     found = {}
     own = _fields([part for name, part in rule.document["detection"].items() if name != "condition"])
     for name in dict.fromkeys((*SHOWN, *own)):
@@ -312,12 +321,13 @@ def _fields(selection: object) -> Iterator[str]:
 def record_of(source: Mapping[str, Any], fields: Mapping[str, str]) -> dict[str, Any]:
     """Return as much of a CloudTrail record as a document's ``source`` tells of ``fields``.
 
-    The time is written as CloudTrail writes it; of several values there is a list.
+    A time of the index's own is written as CloudTrail writes it; of several values there is a list.
     """
     record: dict[str, Any] = {}
     for name, path in fields.items():
         found: list[Any] = list(values(source, path))
-        moment = milliseconds(found[0]) if found and name == "eventTime" else None
+        # Where the index has no eventTime of its own, its time is in another form.
+        moment = milliseconds(found[0]) if found and name == "eventTime" != path else None
         if moment is not None:
             found = [iso(moment)]
         if found:

@@ -7,7 +7,6 @@ reason and kept aside. An index that is deleted on the way is noticed: Elasticse
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from elasticsearch import BadRequestError, Elasticsearch, helpers
 
+from keytrail import alerts
 from keytrail.cluster import named_errors, reason
 from keytrail.errors import ClusterError
 from keytrail.records import MAX_KEPT, Record
@@ -64,8 +64,7 @@ def document_id(record: Mapping[str, Any]) -> str:
     The order of keys and the white space between them do not matter; two records that share an eventID and differ are
     two documents.
     """
-    content = orjson.dumps(record, option=orjson.OPT_SORT_KEYS)
-    digest = hashlib.sha256(content).hexdigest()[:32]
+    digest = alerts.digest(record)
     given = record.get("eventID")
     usable = isinstance(given, str) and given.isascii() and given.replace("-", "").isalnum() and len(given) <= 64
     return f"{given}-{digest}" if usable else digest
