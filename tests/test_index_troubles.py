@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from keytrail.cases import load_events
 from keytrail.cli import main
 from keytrail.cluster import Cluster
 from keytrail.data import packaged
-from keytrail.errors import ClusterError, UsageError
+from keytrail.errors import ClusterError, SchemaError, UsageError
+from keytrail.hunt import Window, instant
 from keytrail.index_hunt import IndexHunt
 from keytrail.load import load
 from keytrail.pack import load_rules
@@ -298,3 +300,43 @@ def test_an_index_that_gives_back_what_is_needed_is_hunted_in(cluster: Cluster, 
     cluster.client.indices.create(index=names("1"), body=body)
     load(cluster, names("1"), KEYTRAIL, Reader([SAMPLE]), aside=lost)
     assert hits(hunted(cluster.url, names("1"))) == HITS
+
+
+def test_the_time_of_an_event_is_when_it_happened_and_not_when_it_came(
+    cluster: Cluster, names: Callable[[str], str]
+) -> None:
+    text = {"type": "text", "fields": {"keyword": {"type": "keyword"}}}
+    properties = dict.fromkeys(("eventName", "eventSource", "errorCode"), text)
+    body = {"mappings": {"properties": {**properties, "eventTime": {"type": "date"}, "@timestamp": {"type": "date"}}}}
+    cluster.client.indices.create(index=names("1"), body=body)
+    event = load_events(packaged("fixtures") / "events")["disable_key"]
+    times = [f"2026-11-20T{hour:02}:00:00Z" for hour in (11, 9, 10)]
+    came = {"@timestamp": "2026-11-26T00:00:00Z"}
+    documents = {time: {**event, **came, "eventID": time, "eventTime": time} for time in times}
+    assert cluster.load(names("1"), documents.items()) == {}
+    found = IndexHunt.prepare(cluster, names("1"), [rule for rule in RULES if rule.stem == "trail_key_disabled"])
+    window = Window(instant("2026-11-20T10:00:00Z"), instant("2026-11-21"))
+    assert [hit.as_dict().get("event_time") for hit in found.run()] == sorted(times)
+    assert [hit.as_dict().get("event_time") for hit in found.run(window)] == sorted(times)[1:]
+
+
+def test_an_index_whose_events_have_no_time_is_refused(cluster: Cluster, names: Callable[[str], str]) -> None:
+    body = json.loads(json.dumps(KEYTRAIL.body))
+    cluster.client.indices.create(index=names("good"), body=body)
+    body["mappings"]["properties"]["@timestamp"] = {"type": "keyword"}
+    cluster.client.indices.create(index=names("bad"), body=body)
+    for pattern in (names("bad"), names("*")):
+        with pytest.raises(SchemaError, match="@timestamp is no date in"):
+            IndexHunt.prepare(cluster, pattern, RULES)
+
+
+def test_an_event_time_that_is_a_date_in_one_of_two_indices_is_not_asked(
+    cluster: Cluster, names: Callable[[str], str]
+) -> None:
+    body = json.loads(json.dumps(KEYTRAIL.body))
+    cluster.client.indices.create(index=names("1"), body=body)
+    body["mappings"]["properties"]["eventTime"] = {"type": "date"}
+    cluster.client.indices.create(index=names("2"), body=body)
+    load(cluster, names("1"), KEYTRAIL, Reader([SAMPLE]), aside=lost)
+    assert IndexHunt.prepare(cluster, names("2"), RULES).schema.time == "eventTime"
+    assert hits(hunted(cluster.url, names("*"))) == HITS

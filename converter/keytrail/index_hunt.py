@@ -20,7 +20,7 @@ from keytrail.convert import Conversion, convert
 from keytrail.correlation import Group, Searched
 from keytrail.correlation_hunt import CorrelationHit
 from keytrail.correlation_search import everything, search_at
-from keytrail.errors import ClusterError, KeytrailError, NeedsProfile, UnmappedField
+from keytrail.errors import ClusterError, KeytrailError, NeedsProfile, SchemaError, UnmappedField
 from keytrail.holding import BROKEN, Holding, check_each, count
 from keytrail.hunt import AnyHit, Hit, Window, foreign
 from keytrail.indices import Body, check_shards, check_source, closed
@@ -111,6 +111,9 @@ class IndexHunt:
         bodies = read_cluster(cluster, pattern)
         with named_errors(f"read the mapping of {pattern}"):
             hunt = cls(cluster, live_schema(bodies, pattern), bodies, bad=closed(cluster, pattern))
+        if not hunt.schema.timed:
+            what = f"{hunt.schema.time} is no date in {pattern}: events have no time to search by"
+            raise SchemaError(what, hint="map @timestamp, or eventTime, as a date in all of its indices")
         listed = list(rules)
         made = [convert(rule, hunt.schema) for rule in listed]
         hidden = only_correlated(listed)
