@@ -23,6 +23,7 @@ from keytrail.proof import corpus, holds
 from keytrail.records import Reader
 from keytrail.report.facts import facts
 from keytrail.schemas import SCHEMAS, Schema, get_schema
+from keytrail.summary import Summary
 from keytrail.times import milliseconds
 
 KEYTRAIL = get_schema("keytrail")
@@ -100,6 +101,10 @@ def test_the_same_hits_as_in_the_files(ours: Loaded, logs: str) -> None:
     assert len({hit.rule.stem for hit in ours.found}) > 45
     assert any(isinstance(hit, CorrelationHit) for hit in ours.found)
     assert ours.hunt.counts.total() == len(ours.found)
+    reader, files = Reader([logs]), Hunt.prepare(RULES, KEYTRAIL)
+    assert len(list(files.run(reader))) == len(meant)
+    ends = Summary.of(files, reader)
+    assert (ours.hunt.summary().first, ours.hunt.summary().last) == (ends.first, ends.last) != (None, None)
 
 
 @pytest.mark.parametrize("name", [name for name in SCHEMAS if name != "keytrail"])

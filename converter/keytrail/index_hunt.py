@@ -96,6 +96,7 @@ class IndexHunt:
     blind: dict[str, str] = field(default_factory=dict)
     doubtful: dict[str, str] = field(default_factory=dict)
     searched: int = 0
+    _span: Searched | None = None
     _asked: list[_Asked] = field(default_factory=list)
     _correlations: list[tuple[Rule, Mapping[str, Any], frozenset[Group]]] = field(default_factory=list)
 
@@ -160,6 +161,8 @@ class IndexHunt:
             len(self.bad),
             self.blind,
             self.doubtful,
+            first=None if self._span is None else self._span.start,
+            last=None if self._span is None else self._span.end,
         )
 
     @property
@@ -271,7 +274,7 @@ class IndexHunt:
 
     def _correlated(self, pit: str, window: Window, silent: Sequence[Rule]) -> Iterator[CorrelationHit]:
         """The hits of correlations. Rules that have just had none are not asked again: some queries cost seconds."""
-        when = everything(self.cluster, pit, self.schema) if self._correlations else None
+        when = self._span = everything(self.cluster, pit, self.schema) if self._correlations else None
         if when is None:
             return
         documents = [rule.document for rule in silent]
