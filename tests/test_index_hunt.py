@@ -16,7 +16,8 @@ from keytrail.convert import convert
 from keytrail.correlation_hunt import CorrelationHit
 from keytrail.data import packaged
 from keytrail.hunt import AnyHit, Hit, Hunt, Window
-from keytrail.index_hunt import EVER, IndexHunt, record_of
+from keytrail.index_hunt import EVER, IndexHunt
+from keytrail.index_record import record_of
 from keytrail.load import load
 from keytrail.pack import load_rules
 from keytrail.proof import corpus, holds

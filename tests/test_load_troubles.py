@@ -203,6 +203,45 @@ def test_two_runs_that_make_the_same_index_are_both_fine(
     assert "created the index" not in found.stderr
 
 
+# No node that can be started here has data streams, or processors for a pipeline: what they answer is put in.
+@pytest.mark.parametrize(
+    ("answered", "said"),
+    [
+        ({"result": "noop", "status": 200}, "dropped by a pipeline of the index"),
+        ({"failure_store": "used", "_index": ".fs-x-000001"}, "put into the failure store of the data stream"),
+    ],
+)
+def test_a_document_that_is_taken_and_not_in_the_index_is_refused(
+    cluster: Cluster, index: str, logs: Path, tmp_path: Path, answered: dict[str, Any], said: str
+) -> None:
+    def change(asked: Asked, body: Any) -> Any:
+        if "_bulk" in asked.path:
+            body["items"][3]["create"].update(answered)
+        return body
+
+    aside = tmp_path / "aside"
+    with between(cluster.url, change=change) as url:
+        found = run(logs / "0.json", "--elasticsearch", url, "--index", index, "--aside", aside)
+    assert found.exit_code == 1
+    assert f"record 4: {said}" in found.stderr
+    assert "698 new, 0 there already, 2 refused" in found.stdout
+    assert len(refused_in(aside)) == 2
+
+
+def test_an_index_that_gives_documents_other_ids_is_named(
+    cluster: Cluster, index: str, logs: Path, tmp_path: Path
+) -> None:
+    def change(asked: Asked, body: Any) -> Any:
+        if "_bulk" in asked.path:
+            body["items"][0]["create"]["_id"] = "another"
+        return body
+
+    with between(cluster.url, change=change) as url:
+        found = run(logs / "0.json", "--elasticsearch", url, "--index", index, "--aside", tmp_path / "aside")
+    assert found.exit_code == 2
+    assert "has given a document an id of its own, 'another'" in found.stderr
+
+
 @pytest.mark.parametrize("name", ["", " ", "a,b"])
 def test_a_name_that_is_no_index_is_refused(cluster: Cluster, logs: Path, name: str) -> None:
     found = run(logs, "--elasticsearch", cluster.url, "--index", name)

@@ -205,19 +205,16 @@ class _Load:
 
     def answered(self, taken: bool, answer: Mapping[str, Any]) -> bytes | None:
         """Note what became of a document; return its record where the index refuses it."""
-        waiting = self._sent[answer["_id"]]
-        record = waiting.pop(0)
-        if not waiting:
-            del self._sent[answer["_id"]]
+        record = self._record(answer["_id"])
         self._open[record.path] -= 1
         if record.path != self._at:
             self._settle(record.path)
-        status, why = answer["status"], reason(answer.get("error"))
-        if taken:
+        status, why = answer["status"], _not_there(answer) if taken else reason(answer.get("error"))
+        if taken and not why:
             self.loaded.taken += 1
         elif status == THERE:
             self.loaded.there += 1
-        elif status in RECORD_FAULTS and not why.startswith(INDEX_FAULTS):
+        elif taken or (status in RECORD_FAULTS and not why.startswith(INDEX_FAULTS)):
             self.loaded.refused[_kind(why)] += 1
             if len(self.loaded.refusals) < MAX_KEPT:
                 self.loaded.refusals.append((record.path, record.number, why))
@@ -231,6 +228,19 @@ class _Load:
                 hint=f"{hint}; run the same command again: what is there already stays as it is",
             )
         return None
+
+    def _record(self, name: str) -> Record:
+        """The record that an answer is about, by the document's id."""
+        waiting = self._sent.get(name)
+        if waiting is None:
+            what = f"the index {self._index} has given a document an id of its own, {name!r}"
+            raise ClusterError(
+                what, hint="load into an index whose pipeline leaves _id alone: by it nothing is there twice"
+            )
+        record = waiting.pop(0)
+        if not waiting:
+            del self._sent[name]
+        return record
 
     def finished(self) -> list[str]:
         """Return the files that have been answered for since the last time; the one being read is not among them."""
@@ -247,6 +257,15 @@ class _Load:
         if not self._open[path]:
             del self._open[path]
             self._finished.append(path)
+
+
+def _not_there(answer: Mapping[str, Any]) -> str:
+    """Why a document that Elasticsearch has taken is none that a search of the index finds; empty where it is one."""
+    if answer.get("result") == "noop":
+        return "dropped by a pipeline of the index"
+    if answer.get("failure_store") == "used":
+        return "put into the failure store of the data stream, where no search of it looks"
+    return ""
 
 
 def _kind(why: str) -> str:
