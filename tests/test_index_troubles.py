@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -79,7 +79,8 @@ def of(part: str, answer: Answer, first: int = 1, last: int = 99) -> Callable[[A
 def each(asked: Asked, body: Json, change: Callable[[Json], object]) -> Json:
     """Change each answer of a request with many searches."""
     for one in body["responses"] if "_msearch" in asked.path else ():
-        change(one)
+        if "error" not in one:
+            change(one)
     return body
 
 
@@ -140,7 +141,7 @@ def test_a_search_that_the_cluster_is_too_busy_for_is_asked_again_and_no_rule_is
 
     def change(asked: Asked, body: Any) -> Any:
         nonlocal left
-        if "_msearch" in asked.path and left:
+        if "_msearch" in asked.path and left and "responses" in body:
             left -= 1
             busy(body["responses"][-1])
         return body
@@ -152,6 +153,35 @@ def test_a_search_that_the_cluster_is_too_busy_for_is_asked_again_and_no_rule_is
     else:
         assert found.exit_code == 2
         assert "Elasticsearch is too busy: search_phase_execution_exception" in found.stderr
+
+
+def test_a_small_node_is_not_asked_more_at_once_than_it_has_memory_for(servers: Mapping[str, Cluster]) -> None:
+    """Version 9 counts the memory that expressions take, and those of the pack together are too much for the node."""
+    with servers["9"].temporary_index(KEYTRAIL.body) as index:
+        load(servers["9"], index, KEYTRAIL, Reader([SAMPLE]), aside=lost)
+        hunt = IndexHunt.prepare(servers["9"], index, RULES)
+        assert len(list(hunt.run())) == HITS
+        assert not [why for why in hunt.refused.values() if "Elasticsearch" in why]
+
+
+def test_a_query_that_there_is_no_memory_for_refuses_its_rule_and_nothing_else(
+    cluster: Cluster, sample: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("keytrail.cluster.WAITS", (0, 0))
+
+    def change(asked: Asked, body: Any) -> Any:
+        for place, query in enumerate(asked.body.splitlines()[1::2]) if "_msearch" in asked.path else ():
+            if b"ReEncrypt" in query:
+                error = {"type": "circuit_breaking_exception", "reason": "Data too large"}
+                body["responses"][place] = {"error": error, "status": 429}
+        return body
+
+    with between(cluster.url, change=change) as url:
+        found = hunted(url, sample)
+    refused = [line for line in found.stderr.splitlines() if "circuit_breaking_exception: Data too large" in line]
+    assert (found.exit_code, hits(found)) == (1, HITS - 1)
+    assert refused
+    assert all("Elasticsearch rejects the query" in line for line in refused)
 
 
 def test_a_point_in_time_that_is_lost_ends_the_hunt_and_refuses_no_rule(cluster: Cluster, sample: str) -> None:

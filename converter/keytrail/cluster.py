@@ -199,8 +199,9 @@ class Cluster:
     def ask(self, searches: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> list[Mapping[str, Any]]:
         """Send searches together, each a header and a body as _msearch takes them, and return an answer for each.
 
-        One that Elasticsearch rejects has its error as its answer; one that it is too busy for is asked again. Raises
-        :class:`ClusterError` where it stays so. To be used within ``named_errors``.
+        One that Elasticsearch rejects has its error as its answer, and so has one that it has no memory for by itself.
+        What it is too busy for is asked again, one after the other: together, a few large expressions are too much for
+        a small node. Raises :class:`ClusterError` where it stays so. To be used within ``named_errors``.
         """
         answers = self._asked(searches)
         for wait in WAITS:
@@ -208,15 +209,20 @@ class Cluster:
             if not busy:
                 break
             time.sleep(wait)
-            for place, answer in zip(busy, self._asked([searches[place] for place in busy]), strict=True):
+            for place, answer in zip(busy, self._asked([searches[place] for place in busy], at_once=1), strict=True):
                 answers[place] = answer
         for answer in filter(_is_busy, answers):
-            raise ClusterError(f"Elasticsearch is too busy: {reason(answer['error'])} (status {answer['status']})")
+            why = reason(answer["error"])
+            if not why.startswith("circuit_breaking_exception"):
+                raise ClusterError(f"Elasticsearch is too busy: {why} (status {answer['status']})")
         return answers
 
-    def _asked(self, searches: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> list[Mapping[str, Any]]:
+    def _asked(
+        self, searches: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]], at_once: int | None = None
+    ) -> list[Mapping[str, Any]]:
         try:
-            return list(self.client.msearch(searches=[line for search in searches for line in search])["responses"])
+            lines = [line for search in searches for line in search]
+            return list(self.client.msearch(searches=lines, max_concurrent_searches=at_once)["responses"])
         except elasticsearch.BadRequestError as error:
             # A query that cannot be parsed spoils the whole request: halve it until that query is alone.
             if len(searches) == 1:
@@ -224,7 +230,7 @@ class Cluster:
                     {"error": error.body["error"] if isinstance(error.body, Mapping) else str(error), "status": BAD}
                 ]
             half = len(searches) // 2
-            return self._asked(searches[:half]) + self._asked(searches[half:])
+            return self._asked(searches[:half], at_once) + self._asked(searches[half:], at_once)
 
     def _result(
         self, index: str, name: str, query: Mapping[str, Any], answer: Mapping[str, Any]

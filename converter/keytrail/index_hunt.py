@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 EVER = Window()
 PAGE = 1000  # hits of one rule in an answer: all rules wait with a page each, so that hits come out by their time
 AT_ONCE = 50  # searches in a request
-REJECTED = (400, 500)  # what Elasticsearch says of a query; all else is about the index or itself
+REJECTED = (400, 429, 500)  # of one query: wrong, too large or beyond it; all else is about the index or itself
 
 
 class IndexedHit(Hit):
