@@ -16,12 +16,16 @@ from keytrail.convert import convert
 from keytrail.correlation_hunt import CorrelationHit
 from keytrail.data import packaged
 from keytrail.hunt import AnyHit, Hit, Hunt, Window
-from keytrail.index_hunt import EVER, IndexHunt, record_of
+from keytrail.index_hunt import EVER, IndexHunt
+from keytrail.index_record import record_of
 from keytrail.load import load
 from keytrail.pack import load_rules
 from keytrail.proof import corpus, holds
 from keytrail.records import Reader
+from keytrail.report.facts import facts
 from keytrail.schemas import SCHEMAS, Schema, get_schema
+from keytrail.summary import Summary
+from keytrail.times import milliseconds
 
 KEYTRAIL = get_schema("keytrail")
 RULES = load_rules([packaged("rules")]).rules
@@ -98,6 +102,10 @@ def test_the_same_hits_as_in_the_files(ours: Loaded, logs: str) -> None:
     assert len({hit.rule.stem for hit in ours.found}) > 45
     assert any(isinstance(hit, CorrelationHit) for hit in ours.found)
     assert ours.hunt.counts.total() == len(ours.found)
+    reader, files = Reader([logs]), Hunt.prepare(RULES, KEYTRAIL)
+    assert len(list(files.run(reader))) == len(meant)
+    ends = Summary.of(files, reader)
+    assert (ours.hunt.summary().first, ours.hunt.summary().last) == (ends.first, ends.last) != (None, None)
 
 
 @pytest.mark.parametrize("name", [name for name in SCHEMAS if name != "keytrail"])
@@ -207,6 +215,48 @@ def test_a_record_is_put_together_from_what_came_back() -> None:
     source: dict[str, Any] = {"@timestamp": "2026-11-20T10:00:00.000Z", "a": {"b.c": ["x", "y"]}, "d": {"e": None}}
     fields = {"eventTime": "@timestamp", "userIdentity.arn": "a.b.c", "errorCode": "d.e"}
     assert record_of(source, fields) == {"eventTime": "2026-11-20T10:00:00Z", "userIdentity": {"arn": ["x", "y"]}}
+    own = {"eventTime": "2026-11-20T10:00:00.5+01:00"}
+    assert record_of(own, {"eventTime": "eventTime"}) == own
+
+
+ODD: list[dict[str, Any]] = [
+    {"eventTime": "2026-11-20T10:00:00+05:30"},
+    {"eventTime": "2026-11-20T10:00:00.123456789Z"},
+    {"eventTime": "no time"},
+    {"eventTime": None},
+    {"eventID": None},
+    {"eventID": None, "vpcEndpointId": "vpce-1"},
+    {"eventID": 7},
+    {"eventID": ""},
+]
+
+
+def test_what_has_no_event_id_or_an_odd_time_is_told_as_in_the_files(cluster: Cluster, tmp_path: Path) -> None:
+    event = load_events(packaged("fixtures") / "events")["disable_key"]
+    path = tmp_path / "odd.ndjson"
+    path.write_text("\n".join(json.dumps({**event, **odd}) for odd in ODD))
+    with cluster.temporary_index(KEYTRAIL.body) as index:
+        load(cluster, index, KEYTRAIL, Reader([str(path)]), aside=print)
+        found = [hit for hit in IndexHunt.prepare(cluster, index, RULES).run() if isinstance(hit, Hit)]
+        meant = [hit for hit in in_files(str(path)) if isinstance(hit, Hit)]
+        assert sorted(map(shown, found)) == sorted(map(shown, meant))
+        nameless = {hit.as_dict()["alert_id"] for hit in found if not isinstance(hit.as_dict()["event_id"], str)}
+        assert len(nameless) == 3
+        places = {hit.place for hit in found}
+        assert len(places) == len(found)
+        assert all(place.startswith(f"{index}, document ") for place in places)
+
+
+def test_a_report_of_an_index_names_the_same_keys_and_the_documents(ours: Loaded, logs: str) -> None:
+    there = {hit.rule.stem: facts(hit).key for hit in ours.found if isinstance(hit, Hit)}
+    assert there == {hit.rule.stem: facts(hit).key for hit in in_time(in_files(logs))}
+    assert sum(key is not None for key in there.values()) > 30
+
+
+def in_time(hits: Iterable[AnyHit]) -> list[Hit]:
+    """The hits of single rules by their time, as an index gives them."""
+    found = [hit for hit in hits if isinstance(hit, Hit)]
+    return sorted(found, key=lambda hit: milliseconds(hit.record.get("eventTime")) or -1)
 
 
 def test_only_the_needed_fields_come_back(cluster: Cluster, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from keytrail import cluster as cluster_module
-from keytrail import jars, node
+from keytrail import jars, login, node
 from keytrail.cluster import Cluster, connect, real_elasticsearch
 from keytrail.errors import ClusterError, NodeError, UsageError
 from keytrail.servers import HOST, SERVERS, Server
@@ -407,7 +407,18 @@ def test_credentials_in_the_url_are_refused_and_not_repeated(url: str, monkeypat
         pass
 
 
-@pytest.mark.parametrize("url", ["localhost:9200", "ftp://localhost", "http://", "http://h:port", "http://h/?key=hush"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "localhost:9200",
+        "ftp://localhost",
+        "http://",
+        "http://h:port",
+        "http://h/?key=hush",
+        "http://a b",
+        "http://a\x1bb",
+    ],
+)
 def test_a_url_that_cannot_be_used_is_refused(url: str) -> None:
     with pytest.raises(UsageError, match="URL") as caught:
         connect(url)
@@ -442,7 +453,7 @@ def test_a_file_that_holds_no_key_is_named(monkeypatch: pytest.MonkeyPatch, tmp_
 def test_a_key_comes_from_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "key").write_text("a2V5\n", "utf-8")
     monkeypatch.setenv("ELASTICSEARCH_API_KEY_FILE", str(tmp_path / "key"))
-    assert cluster_module._credentials() == {"api_key": "a2V5"}
+    assert login.credentials() == {"api_key": "a2V5"}
 
 
 def test_credentials_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -487,9 +498,9 @@ def test_a_server_without_tls_is_told_from_a_bad_certificate(cluster: Cluster) -
 
 
 def test_a_login_that_fails_names_what_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert cluster_module._login_hint() == cluster_module.CREDENTIALS
+    assert login.hint() == login.CREDENTIALS
     monkeypatch.setenv("ELASTICSEARCH_USERNAME", "someone")
     monkeypatch.setenv("ELASTICSEARCH_PASSWORD", "secret")
-    assert cluster_module._login_hint() == "check ELASTICSEARCH_USERNAME and ELASTICSEARCH_PASSWORD"
+    assert login.hint() == "check ELASTICSEARCH_USERNAME and ELASTICSEARCH_PASSWORD"
     monkeypatch.setenv("ELASTICSEARCH_API_KEY", "secret")
-    assert cluster_module._login_hint() == "check ELASTICSEARCH_API_KEY"
+    assert login.hint() == "check ELASTICSEARCH_API_KEY"

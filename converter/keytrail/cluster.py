@@ -1,8 +1,9 @@
 """Talk to a real Elasticsearch: one that runs somewhere, or a node started for the purpose.
 
 A thin layer over the ``elasticsearch`` client 8.19, which works with servers 8.19 and 9. It adds what the
-client does not do by itself: part of an answer is never taken for all of it, and every failure becomes a
-named error. A node of OpenSearch that was started for a proof is talked to in the same way.
+client does not do by itself: part of an answer is never taken for all of it, and every failure, and every
+answer that Elasticsearch would not give, becomes a named error. A node of OpenSearch that was started for a
+proof is talked to in the same way.
 """
 
 from __future__ import annotations
@@ -10,28 +11,25 @@ from __future__ import annotations
 import contextlib
 import os
 import ssl
+import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import elasticsearch
 from elastic_transport import HttpHeaders, Urllib3HttpNode
 from elasticsearch import Elasticsearch, helpers
 
-from keytrail import node
-from keytrail.errors import ClusterError, NodeError, UsageError
-from keytrail.files import read_key
+from keytrail import login, node
+from keytrail.errors import ClusterError, KeytrailError, NodeError, Rejected, UsageError
 
 SECONDS = 60.0  # that a request may take
 AT_ONCE = 100  # queries in a request
 KEEP = "5m"  # for which a point in time waits for the next question
 PAGE = 10_000  # hits in an answer; the most that an index gives by default
-CREDENTIALS = (
-    "set ELASTICSEARCH_API_KEY (or ELASTICSEARCH_API_KEY_FILE), or ELASTICSEARCH_USERNAME and ELASTICSEARCH_PASSWORD"
-)
+BAD, BUSY = 400, (429, 502, 503, 504)
+WAITS = (1, 2, 4)  # seconds before a search that the cluster is too busy for is asked again
 # A query that fails on one shard, or an index that is not there, is an error and not a smaller answer.
 IDS = {"size": PAGE, "_source": False, "sort": ["_doc"]}
 STRICT = {"allow_partial_search_results": False, "allow_no_indices": False, "ignore_unavailable": False}
@@ -71,8 +69,8 @@ def connect(url: str, *, anonymous: bool = False, product: str = "Elasticsearch"
 
     Errors: ``UsageError`` for a URL or variables that cannot be used.
     """
-    address = _checked(url)
-    options: dict[str, Any] = {} if anonymous else _credentials()
+    address = login.checked(url)
+    options: dict[str, Any] = {} if anonymous else login.credentials()
     authorities = os.environ.get("ELASTICSEARCH_CA_CERTS")
     if authorities and address.startswith("https:"):
         try:
@@ -106,49 +104,6 @@ def real_elasticsearch(
             cluster = connect(running.url, anonymous=True, product=running.server.product)
         stack.callback(cluster.client.close)
         yield cluster
-
-
-def _checked(url: str) -> str:
-    """Return the URL with its port. No error repeats what may hold a secret."""
-    if "@" in url:
-        raise UsageError("credentials do not belong into the URL of Elasticsearch", hint=CREDENTIALS)
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        raise UsageError(f"{url!r} is no URL", hint="give http(s)://host:port") from None
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UsageError(f"{url!r} is no URL of an Elasticsearch", hint="give http(s)://host:port")
-    if parts.query or parts.fragment:
-        hint = f"leave out all from ? or # on, and {CREDENTIALS}"
-        raise UsageError("the URL of Elasticsearch goes on after its path", hint=hint)
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    port = port or (443 if parts.scheme == "https" else 80)
-    return f"{parts.scheme}://{host}:{port}{parts.path.rstrip('/')}"
-
-
-def _key_in_file() -> str | None:
-    """The key in the file that ELASTICSEARCH_API_KEY_FILE names, as secrets are given to containers."""
-    path = os.environ.get("ELASTICSEARCH_API_KEY_FILE")
-    if not path:
-        return None
-    key = read_key(Path(path))
-    if not key or not key.isascii() or not key.isprintable() or " " in key:
-        raise UsageError("holds no API key", path=path, hint="a file with the key alone, as Elasticsearch encodes it")
-    return key
-
-
-def _credentials() -> dict[str, Any]:
-    key = os.environ.get("ELASTICSEARCH_API_KEY") or _key_in_file()
-    user, password = os.environ.get("ELASTICSEARCH_USERNAME"), os.environ.get("ELASTICSEARCH_PASSWORD")
-    if key:
-        return {"api_key": key}
-    if user and password:
-        return {"basic_auth": (user, password)}
-    if user or password:
-        message = "ELASTICSEARCH_USERNAME and ELASTICSEARCH_PASSWORD go together"
-        raise UsageError(message, hint="set both or neither")
-    return {}
 
 
 class Cluster:
@@ -244,25 +199,48 @@ class Cluster:
     def ask(self, searches: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> list[Mapping[str, Any]]:
         """Send searches together, each a header and a body as _msearch takes them, and return an answer for each.
 
-        One that Elasticsearch rejects has its error as its answer. To be used within ``named_errors``.
+        One that Elasticsearch rejects has its error as its answer, and so has one that it has no memory for by itself.
+        What it is too busy for is asked again, one after the other: together, a few large expressions are too much for
+        a small node. Raises :class:`ClusterError` where it stays so. To be used within ``named_errors``.
         """
+        answers = self._asked(searches)
+        for wait in WAITS:
+            busy = [place for place, answer in enumerate(answers) if _is_busy(answer)]
+            if not busy:
+                break
+            time.sleep(wait)
+            for place, answer in zip(busy, self._asked([searches[place] for place in busy], at_once=1), strict=True):
+                answers[place] = answer
+        for answer in filter(_is_busy, answers):
+            why = reason(answer["error"])
+            if not why.startswith("circuit_breaking_exception"):
+                raise ClusterError(f"Elasticsearch is too busy: {why} (status {answer['status']})")
+        return answers
+
+    def _asked(
+        self, searches: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]], at_once: int | None = None
+    ) -> list[Mapping[str, Any]]:
         try:
-            return list(self.client.msearch(searches=[line for search in searches for line in search])["responses"])
+            lines = [line for search in searches for line in search]
+            return list(self.client.msearch(searches=lines, max_concurrent_searches=at_once)["responses"])
         except elasticsearch.BadRequestError as error:
             # A query that cannot be parsed spoils the whole request: halve it until that query is alone.
             if len(searches) == 1:
-                return [{"error": error.body["error"] if isinstance(error.body, Mapping) else str(error)}]
+                return [
+                    {"error": error.body["error"] if isinstance(error.body, Mapping) else str(error), "status": BAD}
+                ]
             half = len(searches) // 2
-            return self.ask(searches[:half]) + self.ask(searches[half:])
+            return self._asked(searches[:half], at_once) + self._asked(searches[half:], at_once)
 
     def _result(
         self, index: str, name: str, query: Mapping[str, Any], answer: Mapping[str, Any]
     ) -> frozenset[str] | ClusterError:
         if "error" in answer:
             return ClusterError(f"Elasticsearch rejects the query {name!r}: {reason(answer['error'])}")
-        if answer["timed_out"] or answer["_shards"]["failed"]:
-            return ClusterError(f"Elasticsearch answers only a part of the query {name!r}")
-        hits = answer["hits"]["hits"]
+        try:
+            hits = whole(answer, f"the query {name!r}")["hits"]["hits"]
+        except ClusterError as error:
+            return error
         if len(hits) < PAGE:
             return frozenset(hit["_id"] for hit in hits)
         try:
@@ -292,10 +270,15 @@ class Cluster:
                 after = hits[-1]["sort"]
 
     @contextlib.contextmanager
-    def point_in_time(self, index: str) -> Iterator[str]:
-        """Yield a point in time of an index, so that all answers agree, and close it. Within ``named_errors``."""
-        pit = str(self.client.open_point_in_time(index=index, keep_alive=KEEP)["id"])
+    def point_in_time(self, index: str, check: Callable[[int], None] = lambda shards: None) -> Iterator[str]:
+        """Yield a point in time of an index, so that all answers agree, and close it. Within ``named_errors``.
+
+        Parameters: ``check`` is told how many shards it holds.
+        """
+        opened = self.client.open_point_in_time(index=index, keep_alive=KEEP)
+        pit = str(opened["id"])
         try:
+            check(int(opened["_shards"]["total"]))
             yield pit
         finally:
             # One that has waited too long is gone already.
@@ -316,8 +299,9 @@ def named_errors(doing: str) -> Iterator[None]:
     except elasticsearch.ApiError as error:
         body = error.body
         why = reason(body["error"]) if isinstance(body, Mapping) and "error" in body else str(error)
-        hint = _login_hint() if error.status_code == 401 else None
-        raise ClusterError(f"could not {doing}: {why} (status {error.status_code})", hint=hint) from error
+        hint = login.hint() if error.status_code == 401 else None
+        kind = Rejected if error.status_code == BAD else ClusterError
+        raise kind(f"could not {doing}: {why} (status {error.status_code})", hint=hint) from error
     except elasticsearch.ConnectionTimeout as error:
         raise ClusterError(f"could not {doing}: no answer within {SECONDS:g} seconds") from error
     except elasticsearch.SSLError as error:
@@ -330,15 +314,23 @@ def named_errors(doing: str) -> Iterator[None]:
         raise NodeError(f"could not {doing}: Elasticsearch cannot be reached: {error.message}", hint=hint) from error
     except (elasticsearch.TransportError, elasticsearch.SerializationError) as error:
         raise ClusterError(f"could not {doing}: {error}") from error
+    except KeytrailError:
+        raise
+    except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        # What a dictionary lacks, or has in another type, was not said by Elasticsearch.
+        why = f"what answers there does not answer as Elasticsearch does ({type(error).__name__}: {error})"
+        raise ClusterError(f"could not {doing}: {why}", hint="is the URL that of Elasticsearch itself?") from error
 
 
-def _login_hint() -> str:
-    """What to do about a login that failed: nothing was given, or it is wrong."""
-    given = [
-        name for name in ("API_KEY", "API_KEY_FILE", "USERNAME", "PASSWORD") if os.environ.get(f"ELASTICSEARCH_{name}")
-    ]
-    used = given[:1] if given[:1] in (["API_KEY"], ["API_KEY_FILE"]) else given
-    return f"check {' and '.join(f'ELASTICSEARCH_{name}' for name in used)}" if used else CREDENTIALS
+def whole(answer: Mapping[str, Any], what: str) -> Mapping[str, Any]:
+    """Return the answer of a search, if it is all of it. Raises :class:`ClusterError`."""
+    if answer["timed_out"] or answer["_shards"]["failed"]:
+        raise ClusterError(f"Elasticsearch answers only a part of {what}")
+    return answer
+
+
+def _is_busy(answer: Mapping[str, Any]) -> bool:
+    return "error" in answer and answer.get("status") in BUSY
 
 
 def has_no_scripts(error: ClusterError) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from keytrail import correlation_engine
-from keytrail.cluster import KEEP, Cluster, named_errors
+from keytrail.cluster import KEEP, Cluster, named_errors, whole
 from keytrail.correlation import Correlation, Episode, Group, Searched
 from keytrail.correlation_engine import Event, Marker, Sorter
 from keytrail.correlation_plan import PAGE
@@ -70,7 +70,8 @@ def everything(cluster: Cluster, pit: str, schema: Schema) -> Searched | None:
     """
     ends = {name: {name: {"field": schema.time}} for name in ("min", "max")}
     at = {"id": pit, "keep_alive": KEEP}
-    found = cluster.client.search(pit=at, size=0, aggs=ends, allow_partial_search_results=False)["aggregations"]
+    answer = cluster.client.search(pit=at, size=0, aggs=ends, allow_partial_search_results=False)
+    found = whole(answer.body, "the search for the first and the last event")["aggregations"]
     if found["min"]["value"] is None:
         return None
     return Searched(int(found["min"]["value"]), int(found["max"]["value"]))
@@ -90,8 +91,7 @@ class _Search:
         pit = {"id": self._pit, "keep_alive": KEEP}
         given = {("source" if key == "_source" else key): value for key, value in body.items()}
         answer = self._client.search(**given, pit=pit, allow_partial_search_results=False)
-        if answer["timed_out"]:
-            raise ClusterError("Elasticsearch answers only a part of a correlation's search")
+        whole(answer.body, "a correlation's search")
         self._pit = str(answer.get("pit_id", self._pit))
         return dict(answer.body)
 

@@ -81,6 +81,10 @@ class ClusterError(KeytrailError):
     """A real Elasticsearch refused or failed a request."""
 
 
+class Rejected(ClusterError):
+    """A real Elasticsearch finds a request wrong in itself: asking again would not help."""
+
+
 class Refused(KeytrailError):
     """No query for this target and schema means what the rule says; the reason names the field and its type."""
 

@@ -6,7 +6,7 @@ import json
 import os
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -96,31 +96,43 @@ def read_key(path: Path) -> str:
 
 
 @contextmanager
-def kept_aside(path: Path) -> Iterator[Callable[[bytes], None]]:
+def kept_aside(path: Path, *, more: bool = False) -> Iterator[Callable[[bytes], None]]:
     """Yield what takes lines for a new file at ``path``; there is none where none is given.
 
-    They wait in a temporary file beside it, which takes its name at the end, also when the block fails: what was kept
-    is not lost. Raises :class:`UsageError` where the file exists already or cannot be written.
+    Each line is in the file at once, whatever becomes of the run. With ``more`` the file may be there already, and
+    takes the lines that it does not have. Raises :class:`UsageError` where it exists and is not to be gone on with, or
+    cannot be written.
     """
-    if path.exists():
+    there = path.exists()
+    if there and not (more and path.is_file()):
         raise UsageError("exists already, and may hold what another run has kept", path=path, hint="name another file")
-    held: list[IO[bytes]] = []
-    names: list[Path] = []
+    with ExitStack() as stack:
+        held: list[IO[bytes]] = []
+        known: set[bytes] = set()
 
-    def keep(line: bytes) -> None:
-        try:
-            if not held:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                handle, name = _beside(path, 0o600)
-                names.append(name)
-                held.append(os.fdopen(handle, "wb"))
-            held[0].write(line)
-        except OSError as error:
-            raise UsageError(f"cannot be written: {error.strerror}", path=path) from error
+        def keep(line: bytes) -> None:
+            try:
+                if not held:
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    held.append(stack.enter_context(_to_go_on_with(path, known) if there else _new(path)))
+                if line not in known:
+                    held[0].write(line)
+            except OSError as error:
+                raise UsageError(f"cannot be written: {error.strerror}", path=path) from error
 
-    try:
         yield keep
-    finally:
-        for file in held:
-            file.close()
-            os.replace(names[0], path)
+
+
+def _new(path: Path) -> IO[bytes]:
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb", buffering=0)
+
+
+def _to_go_on_with(path: Path, known: set[bytes]) -> IO[bytes]:
+    """Open a file to write behind its end, and take what it has into ``known``."""
+    file = path.open("ab+", buffering=0)
+    file.seek(0)
+    lines = file.readlines()
+    known.update(lines)
+    if lines and not lines[-1].endswith(b"\n"):  # of a run that was killed while it wrote
+        file.write(b"\n")
+    return file

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Union
 
 from keytrail import script
-from keytrail.cluster import named_errors
+from keytrail.cluster import named_errors, whole
 from keytrail.convert import Conversion
-from keytrail.errors import KeytrailError
+from keytrail.errors import Rejected
 from keytrail.schemas import ecs
 from keytrail.schemas.live import LiveSchema
 from keytrail.verdict import Condition
@@ -45,7 +45,10 @@ class Holding:
 
 
 def check(condition: Condition, schema: LiveSchema, cluster: Cluster, within: Sequence[Dsl] = ()) -> Holding:
-    """Ask the index of ``schema`` whether ``condition`` is so, for the documents that all of ``within`` match."""
+    """Ask the index of ``schema`` whether ``condition`` is so, for the documents that all of ``within`` match.
+
+    A query that is rejected can tell nothing. Errors: those of ``named_errors``.
+    """
     if condition.kind == "taken":
         return _room(condition, schema)
     if condition.kind == "scripts":
@@ -58,7 +61,7 @@ def check(condition: Condition, schema: LiveSchema, cluster: Cluster, within: Se
         return Holding(condition, UNTESTED, why=breach)
     try:
         documents, examples = count(cluster, schema.index, {"bool": {"filter": [breach, *within]}})
-    except KeytrailError as error:
+    except Rejected as error:
         return Holding(condition, UNTESTED, why=error.message)
     return Holding(condition, BROKEN if documents else HOLDS, documents, examples)
 
@@ -120,8 +123,8 @@ def count(cluster: Cluster, index: str, query: Mapping[str, Any]) -> tuple[int, 
             track_total_hits=True,
             allow_partial_search_results=False,
         )
-    hits = found["hits"]
-    return int(hits["total"]["value"]), tuple(str(hit["_id"]) for hit in hits["hits"])
+        hits = whole(found.body, "a search that counts events")["hits"]
+        return int(hits["total"]["value"]), tuple(str(hit["_id"]) for hit in hits["hits"])
 
 
 def _room(condition: Condition, schema: LiveSchema) -> Holding:
@@ -139,7 +142,7 @@ def _scripts(condition: Condition, schema: LiveSchema, cluster: Cluster) -> Hold
     asked = script.query(condition.index_field, condition.index_field, script.EQUALS)
     try:
         count(cluster, schema.index, asked)
-    except KeytrailError as error:
+    except Rejected as error:
         return Holding(condition, BROKEN, why=error.message)
     return Holding(condition, HOLDS, why="it has run one")
 
@@ -147,7 +150,7 @@ def _scripts(condition: Condition, schema: LiveSchema, cluster: Cluster) -> Hold
 def _ever(condition: Condition, schema: LiveSchema, cluster: Cluster) -> Holding:
     try:
         documents, _ = count(cluster, schema.index, _exists(condition.index_field))
-    except KeytrailError as error:
+    except Rejected as error:
         return Holding(condition, UNTESTED, why=error.message)
     if documents:
         return Holding(condition, HOLDS, why=f"{documents:,} documents have it")

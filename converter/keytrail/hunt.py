@@ -54,6 +54,11 @@ class Hit:
         self._record = record
         return record
 
+    @property
+    def place(self) -> str:
+        """Where the record stands, in words."""
+        return f"{path_text(self.path)}, record {self.number}"
+
     def as_dict(self) -> dict[str, Any]:
         """Return the hit as JSON has it; what the record lacks is null."""
         record = self.record

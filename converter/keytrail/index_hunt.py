@@ -8,25 +8,27 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from keytrail import telemetry
-from keytrail.cluster import KEEP, named_errors, reason
+from elasticsearch import BadRequestError
+
+from keytrail import alerts, telemetry
+from keytrail.cluster import KEEP, named_errors, reason, whole
 from keytrail.convert import Conversion, convert
 from keytrail.correlation import Group, Searched
 from keytrail.correlation_hunt import CorrelationHit
 from keytrail.correlation_search import everything, search_at
-from keytrail.errors import ClusterError, NeedsProfile, UnmappedField
+from keytrail.errors import ClusterError, KeytrailError, NeedsProfile, SchemaError
 from keytrail.holding import BROKEN, Holding, check_each, count
 from keytrail.hunt import AnyHit, Hit, Window, foreign
+from keytrail.index_record import record_of, wanted_fields
+from keytrail.indices import Body, check_shards, check_source, closed
 from keytrail.pack import Rule, only_correlated
-from keytrail.paths import values
 from keytrail.schemas import Schema
 from keytrail.schemas.live import LiveSchema, live_schema, read_cluster
 from keytrail.summary import Summary
-from keytrail.times import iso, milliseconds
 
 if TYPE_CHECKING:
     from keytrail.cluster import Cluster
@@ -34,14 +36,7 @@ if TYPE_CHECKING:
 EVER = Window()
 PAGE = 1000  # hits of one rule in an answer: all rules wait with a page each, so that hits come out by their time
 AT_ONCE = 50  # searches in a request
-# What a hit is shown with, by the names of CloudTrail.
-SHOWN = (
-    *("eventID", "eventTime", "eventSource", "eventName", "recipientAccountId", "awsRegion", "sourceIPAddress"),
-    *("errorCode", "userAgent", "userIdentity.type", "userIdentity.arn", "userIdentity.principalId"),
-    *("userIdentity.accountId", "userIdentity.invokedBy", "userIdentity.sessionContext.sessionIssuer.arn"),
-    *("resources.ARN", "resources.arn", "requestParameters.keyId", "requestParameters.bucketName"),
-    *("requestParameters.encryptionContext.aws:cloudtrail:arn", "requestParameters.encryptionContext.aws:s3:arn"),
-)
+REJECTED = (400, 429, 500)  # of one query: wrong, too large or beyond it; all else is about the index or itself
 
 
 class IndexedHit(Hit):
@@ -53,9 +48,15 @@ class IndexedHit(Hit):
         super().__init__(rule, record, index, 0)
         self.document_id = document_id
 
+    @property
+    def place(self) -> str:
+        """Where the document is, in words."""
+        return f"{self.path}, document {self.document_id}"
+
     def as_dict(self) -> dict[str, Any]:
         """Return the hit as JSON has it: that of a file, with the document's id for the number of a record."""
-        return {**super().as_dict(), "record": None, "document_id": self.document_id}
+        alert = alerts.of_event(self.rule.id, self.record, self.document_id)
+        return {**super().as_dict(), "record": None, "alert_id": alert, "document_id": self.document_id}
 
 
 @dataclass
@@ -72,17 +73,21 @@ class IndexHunt:
     """The rules made ready for an index, and what has been counted so far: as :class:`keytrail.hunt.Hunt` has it.
 
     ``doubtful`` says of each rule that is *exact if* which of its conditions are broken in the index, so that its hits
-    may not be those of the rule.
+    may not be those of the rule. ``bodies`` are the mappings and settings of the indices, ``bad`` names those that are
+    closed.
     """
 
     cluster: Cluster
     schema: LiveSchema
+    bodies: Mapping[str, Body]
     page: int = PAGE
+    bad: Sequence[KeytrailError] = ()
     counts: Counter[str] = field(default_factory=Counter)
     refused: dict[str, str] = field(default_factory=dict)
     blind: dict[str, str] = field(default_factory=dict)
     doubtful: dict[str, str] = field(default_factory=dict)
     searched: int = 0
+    _span: Searched | None = None
     _asked: list[_Asked] = field(default_factory=list)
     _correlations: list[tuple[Rule, Mapping[str, Any], frozenset[Group]]] = field(default_factory=list)
 
@@ -95,12 +100,18 @@ class IndexHunt:
         Parameters: ``known`` as for :meth:`keytrail.hunt.Hunt.prepare`. Errors: those of
         :mod:`keytrail.schemas.live` and of the cluster.
         """
-        hunt = cls(cluster, live_schema(read_cluster(cluster, pattern), pattern))
+        bodies = read_cluster(cluster, pattern)
+        with named_errors(f"read the mapping of {pattern}"):
+            hunt = cls(cluster, live_schema(bodies, pattern), bodies, bad=closed(cluster, pattern))
+        if not hunt.schema.timed:
+            what = f"{hunt.schema.time} is no date in {pattern}: events have no time to search by"
+            raise SchemaError(what, hint="map @timestamp, or eventTime, as a date in all of its indices")
         listed = list(rules)
         made = [convert(rule, hunt.schema) for rule in listed]
         hidden = only_correlated(listed)
         for one in made:
             hunt._take(one, (known or {}).get(one.rule.id, frozenset()), one.rule.id in hidden)
+        check_source(bodies, hunt._wanted())
         hunt._survey(made)
         return hunt
 
@@ -132,7 +143,17 @@ class IndexHunt:
         """Return what was searched, and what came of it, once :meth:`run` has come to its end."""
         files = len(self.schema.indices)
         return Summary(
-            self.counts, self.refused, self.searched, files, self.searched, blind=self.blind, doubtful=self.doubtful
+            self.counts,
+            self.refused,
+            self.searched,
+            files,
+            self.searched,
+            self.bad,
+            len(self.bad),
+            self.blind,
+            self.doubtful,
+            first=None if self._span is None else self._span.start,
+            last=None if self._span is None else self._span.end,
         )
 
     @property
@@ -150,7 +171,7 @@ class IndexHunt:
         """How many events are searched."""
         return self.searched
 
-    def run(self, window: Window = EVER) -> Iterator[AnyHit]:
+    def run(self, window: Window = EVER) -> Generator[AnyHit, None, None]:
         """Yield the hits by their time, those of correlations in the end.
 
         A query that Elasticsearch rejects moves its rule to ``refused``. Errors: :class:`ClusterError`,
@@ -158,7 +179,7 @@ class IndexHunt:
         """
         within = _within(window, self.schema)
         index = self.schema.index
-        with named_errors(f"search {index}"), self.cluster.point_in_time(index) as pit:
+        with named_errors(f"search {index}"), self.cluster.point_in_time(index, self._check_shards) as pit:
             self.searched = self._count(pit, within)
             first = self._first_pages(pit, within)
             streams = [self._stream(asked, pit, within, page) for asked, page in first]
@@ -176,7 +197,18 @@ class IndexHunt:
             track_total_hits=True,
             allow_partial_search_results=False,
         )
-        return int(answer["hits"]["total"]["value"])
+        return int(whole(answer.body, "the count of events")["hits"]["total"]["value"])
+
+    def _check_shards(self, held: int) -> None:
+        check_shards(self.cluster, self.schema.index, self.bodies, held)
+
+    def _wanted(self) -> Iterator[str]:
+        """The fields of documents that are to come back."""
+        for asked in self._asked:
+            yield from asked.fields.values()
+        for _, plan, _ in self._correlations:
+            for searches in plan["rules"].values():
+                yield from searches["events"]["_source"]
 
     # -- single rules ---------------------------------------------------------------------------------------------
 
@@ -199,6 +231,8 @@ class IndexHunt:
             header = {"allow_partial_search_results": False}
             answers = self.cluster.ask([(header, self._body(asked, pit, within, None)) for asked in batch])
             for asked, answer in zip(batch, answers, strict=True):
+                if "error" in answer and answer["status"] not in REJECTED:
+                    raise ClusterError(f"Elasticsearch cannot answer {asked.rule.stem}: {reason(answer['error'])}")
                 if "error" in answer:
                     self.refused[asked.rule.id] = f"Elasticsearch rejects the query: {reason(answer['error'])}"
                     self.counts.pop(asked.rule.id)
@@ -211,9 +245,7 @@ class IndexHunt:
     ) -> Iterator[tuple[int, str, IndexedHit]]:
         """The hits of one rule by time, page by page from the first on."""
         while True:
-            if page["timed_out"] or page["_shards"]["failed"]:
-                raise ClusterError(f"Elasticsearch answers only a part of the query of {asked.rule.stem}")
-            hits = page["hits"]["hits"]
+            hits = whole(page, f"the query of {asked.rule.stem}")["hits"]["hits"]
             for hit in hits:
                 moment = hit["sort"][0]
                 yield (moment if isinstance(moment, int) else -1), asked.rule.stem, self._hit(asked, hit)
@@ -224,9 +256,8 @@ class IndexHunt:
             page = self.cluster.client.search(**body, allow_partial_search_results=False).body
 
     def _hit(self, asked: _Asked, hit: Mapping[str, Any]) -> IndexedHit:
-        if "_source" not in hit:
-            hint = "hunt in an index that keeps it, or in the files"
-            raise ClusterError(f"the index {hit['_index']} does not keep _source", hint=hint)
+        if not isinstance(hit.get("_source"), Mapping):
+            raise ClusterError(f"the index {hit['_index']} does not give back the _source of {hit['_id']}")
         record = record_of(hit["_source"], asked.fields)
         return IndexedHit(asked.rule, record, str(hit["_index"]), str(hit["_id"]))
 
@@ -234,14 +265,20 @@ class IndexHunt:
 
     def _correlated(self, pit: str, window: Window, silent: Sequence[Rule]) -> Iterator[CorrelationHit]:
         """The hits of correlations. Rules that have just had none are not asked again: some queries cost seconds."""
-        when = everything(self.cluster, pit, self.schema) if self._correlations else None
+        when = self._span = everything(self.cluster, pit, self.schema) if self._correlations else None
         if when is None:
             return
         documents = [rule.document for rule in silent]
         for rule, plan, known in self._correlations:
             searched = replace(_narrowed(when, window), known=known)
             without = {name for name, base in rule.references.items() if base.document in documents}
-            for episode in search_at(self.cluster, pit, rule.correlation, plan, self.schema, searched, without):
+            try:
+                found = list(search_at(self.cluster, pit, rule.correlation, plan, self.schema, searched, without))
+            except BadRequestError as error:
+                self.refused[rule.id] = f"Elasticsearch rejects a query: {reason(error.info['error'])}"
+                self.counts.pop(rule.id)
+                continue
+            for episode in found:
                 self.counts[rule.id] += 1
                 yield CorrelationHit(rule, episode)
 
@@ -250,54 +287,6 @@ def _broken(holding: Holding) -> str:
     condition = holding.condition
     where = f"in {holding.documents:,} documents" if holding.documents else holding.why
     return f"{condition.strays.value} events unless {condition.text}, which is not so {where}"
-
-
-def wanted_fields(rule: Rule, schema: Schema) -> dict[str, str]:
-    """Return where ``schema`` keeps what a hit is shown and explained with: from a rule's name to a document's path."""
-    found = {}
-    own = _fields([part for name, part in rule.document["detection"].items() if name != "condition"])
-    for name in dict.fromkeys((*SHOWN, *own)):
-        try:
-            index_name = schema.index_name(name)
-        except UnmappedField:
-            continue  # the rule's own fields are there, or there would be no query
-        known = schema.field(index_name)
-        found[name] = index_name if known is None else known.source
-    return found
-
-
-def _fields(selection: object) -> Iterator[str]:
-    """The fields that a selection names."""
-    if isinstance(selection, Mapping):
-        yield from (str(key).partition("|")[0] for key in selection)
-    elif isinstance(selection, list):
-        for part in selection:
-            yield from _fields(part)
-
-
-def record_of(source: Mapping[str, Any], fields: Mapping[str, str]) -> dict[str, Any]:
-    """Return as much of a CloudTrail record as a document's ``source`` tells of ``fields``.
-
-    The time is written as CloudTrail writes it; of several values there is a list.
-    """
-    record: dict[str, Any] = {}
-    for name, path in fields.items():
-        found: list[Any] = list(values(source, path))
-        moment = milliseconds(found[0]) if found and name == "eventTime" else None
-        if moment is not None:
-            found = [iso(moment)]
-        if found:
-            _put(record, name.split("."), found[0] if len(found) == 1 else found)
-    return record
-
-
-def _put(record: dict[str, Any], keys: Sequence[str], value: object) -> None:
-    for key in keys[:-1]:
-        inner = record.setdefault(key, {})
-        if not isinstance(inner, dict):
-            return
-        record = inner
-    record[keys[-1]] = value
 
 
 # -- time -----------------------------------------------------------------------------------------------------------

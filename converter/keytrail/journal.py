@@ -19,12 +19,16 @@ from keytrail.files import fingerprint
 class Journal:
     """The journal at ``path``, made where there is none. ``about`` says what the run does: another one needs its own.
 
+    ``of`` tells what the files went into from what takes its place later: nothing is in there that was done before.
+    ``begun`` says that there has been a run before.
+
     Errors: :class:`UsageError`, with the line, for a file that is no such journal, or one of another run.
     """
 
-    def __init__(self, path: Path, about: Mapping[str, str]) -> None:
+    def __init__(self, path: Path, about: Mapping[str, str], of: str | None = "") -> None:
         self._path = path
-        self._about = {"keytrail": "journal 2", **about}
+        self._about = {"keytrail": "journal 2", **about, "of": str(of)}
+        self.begun = False
         self._prints: dict[str, str] = {}
         self._done = self._read()
         self._file: IO[str] | None = None
@@ -51,12 +55,16 @@ class Journal:
                 hint = "name another file, or remove this one to begin anew"
                 raise UsageError("is no journal of Keytrail", path=self._path, line=number, hint=hint) from error
             if about != self._about:
-                raise self._of_another_run()
+                raise self._of_another_run(about)
+            self.begun = True
         return done
 
-    def _of_another_run(self) -> UsageError:
-        said = ", ".join(f"{key} {value}" for key, value in self._about.items() if key != "keytrail")
-        return UsageError(f"is no journal of this run ({said})", path=self._path, line=1, hint="name another file")
+    def _of_another_run(self, about: Mapping[str, str]) -> UsageError:
+        said = ", ".join(f"{key} {value}" for key, value in self._about.items() if key not in ("keytrail", "of"))
+        if {**about, "of": ""} != {**self._about, "of": ""}:
+            return UsageError(f"is no journal of this run ({said})", path=self._path, line=1, hint="name another file")
+        what = f"is about what was there before under the same name, and is gone ({said})"
+        return UsageError(what, path=self._path, line=1, hint="remove it, and everything is done anew")
 
     def left(self, files: Iterable[Path]) -> list[Path]:
         """Return the files that are not done with, and remember how they are now."""

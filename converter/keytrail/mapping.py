@@ -317,17 +317,17 @@ def _applies(template: Mapping[str, Any], name: str) -> bool:
     last = name.rsplit(".", 1)[-1]
     for key, text in (("path_match", name), ("match", last)):
         wanted = _listed(template.get(key))
-        if wanted and not any(_fits(pattern, text) for pattern in wanted):
+        if wanted and not any(fits(pattern, text) for pattern in wanted):
             return False
     return not any(
-        _fits(pattern, text)
+        fits(pattern, text)
         for key, text in (("path_unmatch", name), ("unmatch", last))
         for pattern in _listed(template.get(key))
     )
 
 
-def _fits(pattern: str, text: str) -> bool:
-    """Elasticsearch's simple patterns know ``*`` and nothing else."""
+def fits(pattern: str, text: str) -> bool:
+    """Tell whether ``text`` is of Elasticsearch's simple pattern: that knows ``*`` and nothing else."""
     return re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), text, re.DOTALL) is not None
 
 

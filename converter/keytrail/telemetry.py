@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Union
 
 from keytrail.convert import convert
-from keytrail.errors import KeytrailError, UnmappedField
+from keytrail.errors import KeytrailError, Rejected, UnmappedField
 from keytrail.pack import Rule
 from keytrail.schemas import Schema
 
@@ -63,7 +63,7 @@ def words(rule: Rule) -> list[str]:
 def survey(rules: Sequence[Rule], schema: Schema, count: Count) -> dict[str, tuple[Kind, ...]]:
     """Return, for each word that the rules use, how many events of each of its kinds there are.
 
-    Parameters: ``count`` tells how many documents match a query, and may raise :class:`KeytrailError`.
+    Parameters: ``count`` tells how many documents match a query; of one that raises :class:`Rejected` it is not known.
     """
     used = sorted({word for rule in rules for word in words(rule)})
     return {word: tuple(_kinds(word, schema, count)) for word in used}
@@ -165,6 +165,6 @@ def _counted(name: str, selections: Sequence[Selection], schema: Schema, count: 
                 events = max(events, count(made.query.body["query"]))
             elif made.error is not None and not _never_had(made.error, schema):
                 why = made.error.message
-        except KeytrailError as error:
+        except Rejected as error:
             why = error.message
     return Kind(name, None if why is not None and not events else events, None if events else why)

@@ -7,7 +7,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -187,7 +187,9 @@ def _in_index(pack: Pack, narrowing: Narrowing, url: str, index: str, window: Wi
 
     cluster = stack.enter_context(real_elasticsearch(url))
     hunt = IndexHunt.prepare(cluster, index, pack.rules, _known(pack, narrowing))
-    return Run(hunt.run(window), hunt, hunt.summary)
+    # However the hunt ends, the point in time is closed before the connection is.
+    hits = stack.enter_context(closing(hunt.run(window)))
+    return Run(hits, hunt, hunt.summary)
 
 
 def _since_last(pack: Pack, narrowing: Narrowing, paths: tuple[str, ...], state: Path, quiet: bool, jobs: int) -> Run:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -23,11 +24,14 @@ from keytrail.commands._common import (
 from keytrail.errors import UsageError
 from keytrail.files import kept_aside
 from keytrail.journal import Journal
-from keytrail.load import Loaded, create_index, load
+from keytrail.load import Loaded, create_index, identity, load
 from keytrail.logfiles import find_files
 from keytrail.progress import Course, watched
 from keytrail.records import Reader
 from keytrail.schemas import SCHEMAS, get_schema
+
+if TYPE_CHECKING:
+    from keytrail.cluster import Cluster
 
 MOST_SHOWN = 10
 
@@ -56,7 +60,7 @@ MOST_SHOWN = 10
     type=click.Path(path_type=Path),
     default=Path("refused.ndjson"),
     show_default=True,
-    help="A new file for the records that the index refuses, one a line.",
+    help="A file for the records that the index refuses, one a line; a new one, unless --journal goes on with a run.",
 )
 @click.option(
     "--journal",
@@ -77,18 +81,19 @@ def command(
     Credentials: ELASTICSEARCH_API_KEY, the file that ELASTICSEARCH_API_KEY_FILE names, or ELASTICSEARCH_USERNAME and
     ELASTICSEARCH_PASSWORD; a private certificate authority: ELASTICSEARCH_CA_CERTS.
     """
-    if any(character in index for character in "*,?"):
+    if not index.strip() or any(character in index for character in "*,?"):
         raise UsageError(f"{index!r} is not one index", hint="name the one that the documents are for")
     schema = get_schema(name)
     with ExitStack() as stack:
         cluster = stack.enter_context(real_elasticsearch(url))
-        noted = journal and stack.enter_context(Journal(journal, {"index": index, "schema": name}))
-        keep = stack.enter_context(kept_aside(aside))
+        noted = _noted(journal, cluster, index, name)
+        keep = stack.enter_context(kept_aside(aside, more=noted is not None and noted.begun))
         found = find_files(paths)
-        left = noted.left(found.files) if noted else found.files
-        reader = Reader(list(map(str, left)))
         if create_index(cluster, index, schema):
             click.echo(f"created the index {index}", err=True)
+            noted = _noted(journal, cluster, index, name)
+        left = stack.enter_context(noted).left(found.files) if noted else found.files
+        reader = Reader(list(map(str, left)))
         loaded = Loaded()
         stack.enter_context(watched(Course(reader), lambda: f"{loaded.taken:,} new, {loaded.there:,} there already"))
 
@@ -97,7 +102,11 @@ def command(
             loaded = now
 
         done = noted.done if noted else _pass
-        loaded = load(cluster, index, schema, reader if left else (), aside=keep, done=done, progress=tell)
+        try:
+            loaded = load(cluster, index, schema, reader if left else (), aside=keep, done=done, progress=tell)
+        except BaseException:
+            _until_then(loaded, aside, goes_on=noted is not None)
+            raise
     skipped = len(found.files) - len(left)
     bad = [*found.bad, *(reader.bad if left else ())]
     bad_count = len(found.bad) + (reader.bad_count if left else 0)
@@ -108,6 +117,20 @@ def command(
     if empty:
         complain("no CloudTrail record was read")
     finish(BAD_INPUT if bad or empty else FINE, DOES_NOT_HOLD if loaded.refused else FINE)
+
+
+def _noted(journal: Path | None, cluster: Cluster, index: str, name: str) -> Journal | None:
+    """The journal, which is about the index that is there now, and none that is made later under its name."""
+    if journal is None:
+        return None
+    return Journal(journal, {"index": index, "schema": name}, identity(cluster, index))
+
+
+def _until_then(loaded: Loaded, aside: Path, *, goes_on: bool) -> None:
+    """Say what was refused before a run was stopped."""
+    if loaded.refused:
+        how = "" if goes_on else ": name another file with --aside, or move this one, before you run it again"
+        complain(f"{loaded.refused.total():,} records were refused until then, kept in {aside}{how}")
 
 
 def _pass(path: str) -> None:

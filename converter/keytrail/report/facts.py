@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from keytrail.hunt import Hit, principal_of
+from keytrail.paths import values
 from keytrail.times import milliseconds
-from keytrail.visible import path_text
 
 LONGEST = 300
 
@@ -25,13 +25,12 @@ class Facts(NamedTuple):
     region: str | None
     error: str | None
     event_id: str | None
-    path: str
-    number: int
+    place: str
 
     @property
     def identity(self) -> str:
         """What tells the event from others: its id after ``=``, or for want of one its place."""
-        return f"={self.event_id}" if self.event_id else f"#{self.path}:{self.number}"
+        return f"={self.event_id}" if self.event_id else f"#{self.place}"
 
 
 def facts(hit: Hit) -> Facts:
@@ -48,16 +47,13 @@ def facts(hit: Hit) -> Facts:
         _text(said("awsRegion")),
         _text(said("errorCode")),
         _text(said("eventID")),
-        path_text(hit.path),
-        hit.number,
+        hit.place,
     )
 
 
 def key_of(record: Mapping[str, Any]) -> str | None:
     """Return the KMS key that a record is about: what AWS says in ``resources``, else what the caller wrote."""
-    listed = record.get("resources")
-    for one in listed if isinstance(listed, list) else ():
-        arn = (one.get("ARN") or one.get("arn")) if isinstance(one, Mapping) else None
+    for arn in (*values(record, "resources.ARN"), *values(record, "resources.arn")):
         if isinstance(arn, str) and ":kms:" in arn and ":key/" in arn:
             return _text(arn)
     asked = record.get("requestParameters")

@@ -50,6 +50,12 @@ class LiveSchema(Schema):
         """The merged mapping."""
         return IndexMapping(self.body, self.unusable)
 
+    @property
+    def timed(self) -> bool:
+        """Whether events have a time to search by: in all indices it is a date."""
+        found = self.mapping.known().get(self.time)
+        return found is not None and found.type == "date" and self.time not in self.unusable
+
     def index_name(self, rule_field: str) -> str:
         """Return the index's name of a rule's field. With CloudTrail's own names that is the rule's."""
         return rule_field if self.naming == "raw" else super().index_name(rule_field)
@@ -93,11 +99,11 @@ def read_cluster(cluster: Cluster, pattern: str) -> dict[str, Body]:
     with named_errors(f"read the mapping of {pattern}"):
         mappings = cluster.client.indices.get_mapping(index=pattern)
         settings = cluster.client.indices.get_settings(index=pattern, flat_settings=True)
-    if not mappings.body:
-        raise UsageError(f"no index matches {pattern!r}", hint="GET _cat/indices lists what there is")
-    bodies: dict[str, Body] = {
-        name: {**mappings[name], "settings": settings[name]["settings"]} for name in sorted(mappings.body)
-    }
+        if not mappings.body:
+            raise UsageError(f"no index matches {pattern!r}", hint="GET _cat/indices lists what there is")
+        bodies: dict[str, Body] = {
+            name: {**mappings[name], "settings": settings[name]["settings"]} for name in sorted(mappings.body)
+        }
     for name, body in bodies.items():
         if str(body["settings"].get("index.verified_before_close")).lower() == "true":
             raise UsageError(f"the index {name} is closed: no query can search it", hint=f"POST {name}/_open opens it")
@@ -163,16 +169,17 @@ def live_schema(bodies: Mapping[str, Body], name: str) -> LiveSchema:
     body = _merged(list(bodies.values()))
     mapping = IndexMapping(body)
     known = mapping.known()
+    unusable = _conflicts(indices) if len(indices) > 1 else {}
     common: dict[str, Any] = {
         "name": name,
         "index": name,
         "body": body,
         "indices": tuple(indices),
-        "unusable": _conflicts(indices) if len(indices) > 1 else {},
+        "unusable": unusable,
         "fullest": max(
             (_room(indices[index], index, bodies[index]) for index in indices), key=lambda room: room[1] / room[2]
         ),
-        "time": "@timestamp" if "@timestamp" in known else "eventTime",
+        "time": _time(mapping, unusable),
     }
     by_naming: dict[str, list[str]] = {}
     for index, one in indices.items():
@@ -189,6 +196,14 @@ def live_schema(bodies: Mapping[str, Body], name: str) -> LiveSchema:
             hint="known are CloudTrail's own names, at the top of the document, and those of Elastic's AWS integration",
         )
     return _ecs(mapping, common) if "ECS" in by_naming else _raw(body, common)
+
+
+def _time(mapping: IndexMapping, unusable: Mapping[str, Problem]) -> str:
+    """The field with the event's time: ``@timestamp`` may be when the event came, where eventTime is a date itself."""
+    known = mapping.known()
+    own = known.get("eventTime")
+    dated = own is not None and own.type == "date" and "eventTime" not in unusable
+    return "@timestamp" if "@timestamp" in known and not dated else "eventTime"
 
 
 def _naming(mapping: IndexMapping) -> str:
