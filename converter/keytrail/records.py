@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -136,6 +137,8 @@ class Reader(Tally):
     def _open(self, path: Path) -> AbstractContextManager[io.BufferedIOBase]:
         if path != STDIN:
             return path.open("rb")
+        if self._stdin is None and sys.stdin is None:
+            raise OSError(errno.EBADF, "standard input is closed")
         # Not ours to close.
         return nullcontext(self._stdin or cast(io.BufferedIOBase, sys.stdin.buffer))
 
