@@ -40,7 +40,7 @@ class Record(NamedTuple):
 
 @dataclass
 class Tally:
-    """What a reader has counted; ``bad`` holds the first thousand errors, ``unread`` files that the system refused."""
+    """What a reader has counted: ``bad`` holds the first thousand errors, ``unread`` files that could not be read."""
 
     files: int = 0
     records: int = 0
@@ -111,6 +111,11 @@ class Reader(Tally):
         self._source = None
         for error in self.found.bad:
             self.report(error)
+
+    def lose(self, error: RecordError) -> None:
+        """Count a file that was read, and is another or gone by the time when it is asked for again."""
+        self.unread.append(str(error.path))
+        self.report(error)
 
     def __iter__(self) -> Iterator[Record]:
         self.restart()

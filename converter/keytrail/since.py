@@ -17,7 +17,7 @@ from operator import attrgetter
 from pathlib import Path
 
 from keytrail.correlation_hunt import Span
-from keytrail.errors import UsageError
+from keytrail.errors import RecordError, UsageError
 from keytrail.files import fingerprint
 from keytrail.hunt import AnyHit, Hunt, Window
 from keytrail.logfiles import STDIN, Files, Found, find_files
@@ -118,6 +118,10 @@ class SinceLast:
         for path in self._reader.unread:
             reads.pop(path, None)  # it is tried again the next time
         self._remember(reads, day)
+
+    def lose(self, error: RecordError) -> None:
+        """Take note of a file that changed while it was hunted in: it is tried again the next time."""
+        self._reader.lose(error)
 
     def summary(self) -> Summary:
         """Return what was new, and what came of it."""
