@@ -47,6 +47,48 @@ def test_a_full_disk_is_named_and_no_hit_of_the_level_of_fail_on(style: str) -> 
     assert b"cannot be read or written: No space left on device" in said
 
 
+@pytest.mark.parametrize(
+    ("closed", "words", "code", "said"),
+    [
+        (">&-", ["--format", "ndjson"], 2, "error: standard output is closed"),
+        (">&-", ["--since", "last", "--state", "state"], 2, "error: standard output is closed"),
+        ("<&-", ["-"], 2, "error: -: cannot be read: standard input is closed"),
+        ("<&-", [], 0, ""),
+        ("2>&-", ["--since", "last", "--state", "state"], 0, ""),
+        ("2>&- >&-", ["--since", "last", "--state", "state"], 2, ""),
+    ],
+)
+def test_a_stream_that_is_closed_is_no_traceback(
+    tmp_path: Path, closed: str, words: list[str], code: int, said: str
+) -> None:
+    # Paths are given as words, so that the shell has no more to do than to close.
+    command = [sys.executable, "-m", "keytrail", "hunt", SAMPLE, *words]
+    shell = ["/bin/sh", "-c", f'"$@" {closed}', "sh", *command]
+    found = subprocess.run(shell, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+    assert found.returncode == code
+    assert "Traceback" not in found.stderr
+    assert said in found.stderr
+    assert (tmp_path / "state").exists() == ("--state" in words and code == 0)
+
+
+@pytest.mark.parametrize("style", ["table", "csv"])
+def test_an_output_that_lacks_letters_has_them_written_out(tmp_path: Path, style: str) -> None:
+    identity = {"type": "IAMUser", "arn": "arn:aws:iam::111122223333:user/\u6f22"}
+    (tmp_path / "a.json").write_text(json.dumps({"Records": [EVENT | {"userIdentity": identity}]}))
+    command = [sys.executable, "-m", "keytrail", "hunt", str(tmp_path), "--format", style]
+    environment = {**os.environ, "PYTHONIOENCODING": "latin-1"}
+    found = subprocess.run(command, capture_output=True, env=environment, check=False, timeout=60)
+    assert found.returncode == 0, found.stderr
+    assert b"user/\\u6f22" in found.stdout
+
+
+def test_a_line_feed_in_a_files_name_begins_no_error(tmp_path: Path) -> None:
+    (tmp_path / "a\nerror: forged.json").write_text("{}")
+    said = keytrail("hunt", tmp_path).stderr.splitlines()
+    assert not [line for line in said if line.startswith("error: forged")]
+    assert [line for line in said if "a\\x0aerror: forged.json: neither" in line]
+
+
 def test_one_that_is_asked_to_end_takes_the_processes_that_search_for_it_along(tmp_path: Path) -> None:
     for name in "abcd":
         (tmp_path / f"{name}.ndjson").write_text((json.dumps(EVENT) + "\n") * (3_000_000 // len(json.dumps(EVENT))))

@@ -17,6 +17,8 @@ import pytest
 from click.testing import CliRunner, Result
 from filelock import FileLock
 from keytrail.cli import main
+from keytrail.commands._outputs import Lines
+from keytrail.commands.hunt import Run, _tell
 from keytrail.data import packaged
 from keytrail.errors import StateError, UsageError
 from keytrail.hunt import AnyHit, Hunt
@@ -141,6 +143,12 @@ def test_a_silence_is_seen_after_a_long_pause_between_runs(tmp_path: Path) -> No
     assert stems(run(tmp_path, state)) == ["trail_digests_silent"]
 
 
+def test_a_silence_in_which_nothing_at_all_came_is_seen_by_the_first_run_too(tmp_path: Path) -> None:
+    write(tmp_path, "before", digest(0), digest(60))
+    write(tmp_path, "after", digest(900))
+    assert stems(run(tmp_path, fresh(tmp_path))) == ["trail_digests_silent"]
+
+
 def test_hours_that_were_read_before_are_no_silence_when_a_late_file_comes(tmp_path: Path) -> None:
     state = fresh(tmp_path)
     for hour in range(20):
@@ -252,6 +260,30 @@ def test_a_file_that_could_not_be_read_is_tried_again_though_it_is_back_by_then(
     assert list(hits) == []
     assert [error.message for error in found.summary().bad] == ["cannot be read: No such file or directory"]
     assert [hit.as_dict()["event_id"] for hit in run(tmp_path, state)] == ["disable_key 600"]
+
+
+def test_a_file_that_changes_before_its_hits_are_told_costs_itself_and_is_new_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    paths = [write(logs, name, *(disabled(first + one) for one in range(5))) for name, first in (("a", 0), ("b", 9))]
+    since = SinceLast(
+        RULES, lambda: Hunt.prepare(RULES, get_schema("keytrail")), [str(logs)], State((str(logs),)), now=NOW
+    )
+    # All are found before the first is told, as other processes find them.
+    hits = list(since.run())
+    os.utime(paths[0], (0, 0))
+    run = Run(iter(hits), since, since.summary, since.lose)
+    assert _tell(run, Lines(), None, progress=False) == {"medium"}
+    told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [one["event_id"] for one in told] == [f"disable_key {minute}" for minute in range(9, 14)]
+    summary = since.summary()
+    assert [str(error) for error in summary.bad] == [
+        f"{paths[0]}: the file has changed since it was searched\n  hint: hunt again, when nobody writes there"
+    ]
+    again = SinceLast(RULES, since.prepare, [str(logs)], since.state, now=NOW)
+    assert list(again.new) == [paths[0]]
 
 
 def test_standard_input_has_nothing_new(tmp_path: Path) -> None:
@@ -396,6 +428,15 @@ def test_a_run_beside_another_is_refused(hunt: list[object], tmp_path: Path) -> 
     assert result.exit_code == 2
     assert "another hunt with this state is running" in result.stderr
     assert keytrail(*hunt).exit_code == 0
+
+
+def test_a_state_that_has_two_names_has_one_lock(hunt: list[object], tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "state")
+    hunt[hunt.index(tmp_path / "state")] = tmp_path / "link"
+    with FileLock(f"{tmp_path / 'state'}.lock"):
+        assert "another hunt with this state is running" in keytrail(*hunt).stderr
+    assert keytrail(*hunt).exit_code == 0
+    assert (tmp_path / "state").is_file()
 
 
 def test_a_broken_state_ends_the_command_before_anything_is_read(hunt: list[object], tmp_path: Path) -> None:

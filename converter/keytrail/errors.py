@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sigma.exceptions import SigmaError
 
-from keytrail.visible import path_text
+from keytrail.visible import path_text, visible
 
 
 class KeytrailError(SigmaError):
@@ -37,7 +37,8 @@ class KeytrailError(SigmaError):
     @property
     def place(self) -> str:
         """The file with line and column, as far as they are known."""
-        path = None if self.path is None else path_text(self.path)
+        # A line feed in a file's name would begin what looks like another error.
+        path = None if self.path is None else visible(path_text(self.path))
         return ":".join(str(part) for part in (path, self.line, self.column) if part is not None)
 
     def __str__(self) -> str:

@@ -25,11 +25,12 @@ _OPENING = re.compile(rb"\s*([{\[])")
 
 
 class Piece(NamedTuple):
-    """A part of a text, and the line and column where it begins."""
+    """A part of a text, the line and column where it begins, and whether it ends where another document begins."""
 
     text: bytes
     line: int
     column: int
+    ends: bool = False
 
 
 def parse(data: bytes | bytearray, *, path: str | None = None, line: int = 1, column: int = 1) -> object:
@@ -52,7 +53,7 @@ def parse(data: bytes | bytearray, *, path: str | None = None, line: int = 1, co
     raise fault
 
 
-def is_whole(data: bytes) -> bool:
+def is_whole(data: bytes | bytearray) -> bool:
     """Whether the text is one complete JSON value."""
     try:
         orjson.loads(data)
@@ -105,11 +106,12 @@ def _cut(value: Any, levels: int) -> Any:
     return {key: _cut(one, levels - 1) for key, one in value.items()}
 
 
-def split_records(data: bytes | bytearray, line: int = 1) -> list[Piece] | None:
+def split_records(data: bytes | bytearray, line: int = 1, column: int = 1) -> list[Piece] | None:
     """The texts of the records in a document that does not parse, so that each can be tried alone.
 
     None when the trouble is not inside the records: the document that is left when they are cut out must be
-    ``{"Records": [...]}`` or ``[...]`` with nothing else in it. ``line`` is where the document begins.
+    ``{"Records": [...]}`` or ``[...]`` with nothing else in it. ``line`` and ``column`` are where the document
+    begins.
     """
     opening = _OPENING.match(data)
     spans = _objects_at(data, 2 if opening and opening[1] == b"{" else 1)
@@ -127,12 +129,12 @@ def split_records(data: bytes | bytearray, line: int = 1) -> list[Piece] | None:
         rest = rest["Records"] if set(rest) == {"Records"} else None
     if rest != list(range(len(spans))):
         return None
-    return _pieces(data, spans, line)
+    return _pieces(data, spans, line, column)
 
 
-def _pieces(data: bytes | bytearray, spans: Iterable[tuple[int, int]], line: int) -> list[Piece]:
+def _pieces(data: bytes | bytearray, spans: Iterable[tuple[int, int]], line: int, column: int) -> list[Piece]:
     pieces = []
-    column, at = 1, 0
+    at = 0
     for start, stop in spans:
         # Counted on from the piece before: a document of one long line must not be counted through for each.
         passed = str(data[at:start], "utf-8", "replace")
@@ -214,23 +216,3 @@ def _fit(pieces: Iterable[str], room: int) -> list[str]:
             break
         fitting.append(piece)
     return fitting
-
-
-_JOINT = re.compile(rb"\}\s*(?=\{)")
-
-
-def split_documents(data: bytes | bytearray) -> list[bytes] | None:
-    """Cut documents that stand end to end, as several files in one pipe do; None where they are not that.
-
-    A file of CloudTrail's ends without a line feed, so ``zcat *.json.gz`` gives ``{…}{…}``. The first cut after which
-    a whole document stands is its end; a brace within a string is none, because what is before it is not whole.
-    """
-    found: list[bytes] = []
-    start = 0
-    for joint in _JOINT.finditer(data):
-        part = bytes(data[start : joint.start() + 1])
-        if part.lstrip().startswith(b"{") and part.count(b'"Records"') and is_whole(part):
-            found.append(part)
-            start = joint.end()
-    rest = bytes(data[start:])
-    return [*found, rest] if found and is_whole(rest) else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,8 +13,9 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from keytrail.errors import RecordError
-from keytrail.jsontext import MAX_DEPTH, deeper_than, is_whole, parse, split_documents, split_records
+from keytrail.jsontext import MAX_DEPTH, Piece, deeper_than, is_whole, parse, split_records
 from keytrail.logfiles import STDIN, Found, find_files, named_ndjson
+from keytrail.seams import is_marked
 from keytrail.unpack import Unpacked
 
 # The largest JSON document that is read. Public data sets have files of 200 MB; CloudTrail's are smaller.
@@ -38,7 +40,7 @@ class Record(NamedTuple):
 
 @dataclass
 class Tally:
-    """What a reader has counted; ``bad`` holds the first thousand errors, ``unread`` files that the system refused."""
+    """What a reader has counted: ``bad`` holds the first thousand errors, ``unread`` files that could not be read."""
 
     files: int = 0
     records: int = 0
@@ -110,6 +112,11 @@ class Reader(Tally):
         for error in self.found.bad:
             self.report(error)
 
+    def lose(self, error: RecordError) -> None:
+        """Count a file that was read, and is another or gone by the time when it is asked for again."""
+        self.unread.append(str(error.path))
+        self.report(error)
+
     def __iter__(self) -> Iterator[Record]:
         self.restart()
         for path in self.found.files:
@@ -135,20 +142,22 @@ class Reader(Tally):
     def _open(self, path: Path) -> AbstractContextManager[io.BufferedIOBase]:
         if path != STDIN:
             return path.open("rb")
+        if self._stdin is None and sys.stdin is None:
+            raise OSError(errno.EBADF, "standard input is closed")
         # Not ours to close.
         return nullcontext(self._stdin or cast(io.BufferedIOBase, sys.stdin.buffer))
 
     def _file(self, source: Unpacked) -> Iterator[Record]:
-        """The records of one file: NDJSON when its first line is a whole JSON value, else one document."""
+        """The records of one file: NDJSON when its first line is a whole JSON value, else documents, mostly one."""
         self._number = 0
         before = self.records
-        lines = ((line, text) for line, text in enumerate(source.lines(), 1) if text and not text.isspace())
-        first = list(islice(lines, 2))
-        if len(first) == 2 and _is_ndjson(source.path, *(text for _, text in first)):
-            for line, text in chain(first, lines):
-                yield from self._line(source, text, line)
+        pieces = (piece for piece in source.pieces() if piece.text and not piece.text.isspace())
+        first = list(islice(pieces, 2))
+        if len(first) == 2 and not first[0].ends and _is_ndjson(source.path, *(piece.text for piece in first)):
+            for piece in chain(first, pieces):
+                yield from self._line(source, piece)
         elif first:
-            yield from self._whole(source, chain(first, lines))
+            yield from self._documents(source, chain(first, pieces))
         elif source.problem is None:
             self.report(RecordError("nothing but white space", path=source.path))
         if source.problem is not None:
@@ -156,48 +165,55 @@ class Reader(Tally):
             source.problem.message += f"; {used:,} records before that are used" if used else ""
             self.report(source.problem)
 
-    def _line(self, source: Unpacked, text: bytes, line: int) -> Iterator[Record]:
+    def _line(self, source: Unpacked, piece: Piece) -> Iterator[Record]:
         """The records of a line of NDJSON."""
-        if self._skip is not None and self._skip(text):
+        if self._skip is not None and self._skip(piece.text):
             self._number += 1
             self.records += 1
             return
         try:
-            value = parse(text, path=source.path, line=line)
+            value = parse(piece.text, path=source.path, line=piece.line, column=piece.column)
         except RecordError as error:
-            yield from self._salvage(source, text, error, line, by_lines=False)
+            yield from self._salvage(source, piece, error, by_lines=False)
         else:
-            yield from self._document(value, source.path, line)
+            yield from self._document(value, source.path, piece.line)
 
-    def _whole(self, source: Unpacked, lines: Iterable[tuple[int, bytes]]) -> Iterator[Record]:
-        """The records of a file that is one JSON document."""
+    def _documents(self, source: Unpacked, pieces: Iterable[Piece]) -> Iterator[Record]:
+        """The records of a file that is one JSON document, or several end to end, of which one is held at a time."""
         data = bytearray()
-        at = 1
-        for line, text in lines:
+        start = last = Piece(b"", 1, 1)
+        broken = False
+        for piece in pieces:
+            joined = last.ends and is_marked(piece.text)
+            if not joined and not broken and last.text.rstrip().endswith(b"}") and piece.text.lstrip().startswith(b"{"):
+                # No sound document has that within it; and one that is not sound is not asked again and again.
+                joined = is_whole(data)
+                broken = not joined
+            if joined:
+                yield from self._whole(source, data, start, ends=True)
+                data, start, broken = bytearray(), piece, False
             # As many line feeds as there were, so that errors name the right line.
-            data += b"\n" * (line - at) + text
-            at = line
+            data += b"\n" * (piece.line - (last.line if data else start.line)) + piece.text
+            last = piece
             if len(data) > source.limit:
                 source.stop_too_long()
                 return
+        yield from self._whole(source, data, start, ends=False)
+
+    def _whole(self, source: Unpacked, data: bytearray, start: Piece, *, ends: bool) -> Iterator[Record]:
+        """The records of one JSON document, which begins where ``start`` does; another follows where it ``ends``."""
         try:
-            value = parse(data, path=source.path)
+            value = parse(data, path=source.path, line=start.line, column=start.column)
         except RecordError as error:
-            joined = split_documents(data)
-            for text in joined or ():
-                yield from self._line(source, text, 1)
-            if joined is None:
-                yield from self._salvage(source, data, error, 1, by_lines=True)
+            yield from self._salvage(source, start._replace(text=bytes(data), ends=ends), error, by_lines=True)
         else:
             # The text is half of what a file needs in memory.
-            del data
-            yield from self._document(value, source.path, None)
+            data.clear()
+            yield from self._document(value, source.path, start.line if start.text else None)
 
-    def _salvage(
-        self, source: Unpacked, data: bytes | bytearray, error: RecordError, line: int, *, by_lines: bool
-    ) -> Iterator[Record]:
+    def _salvage(self, source: Unpacked, whole: Piece, error: RecordError, *, by_lines: bool) -> Iterator[Record]:
         """The good records of a document that does not parse: the trouble may be in one of them only."""
-        pieces = split_records(data, line)
+        pieces = split_records(whole.text, whole.line, whole.column)
         for piece in pieces or ():
             try:
                 value = parse(piece.text, path=source.path, line=piece.line, column=piece.column)
@@ -209,12 +225,12 @@ class Reader(Tally):
                 yield from self._checked([value], source.path, piece.line)
         if pieces:
             return
-        lines = [(at, text) for at, text in enumerate(bytes(data).split(b"\n"), line) if text.strip()]
-        if by_lines and len(lines) > 1 and (named_ndjson(source.path) or is_whole(lines[1][1])):
+        lines = [Piece(text, at, 1) for at, text in enumerate(whole.text.split(b"\n"), whole.line) if text.strip()]
+        if by_lines and len(lines) > 1 and (named_ndjson(source.path) or is_whole(lines[1].text)):
             # NDJSON whose first line is broken.
-            for at, text in lines:
-                yield from self._line(source, text, at)
-        elif source.problem is None:
+            for line in lines:
+                yield from self._line(source, line)
+        elif source.problem is None or whole.ends:
             # Of a file that is cut off, that is the trouble, and not how its last line ends.
             self.report(error)
 

@@ -17,7 +17,7 @@ from operator import attrgetter
 from pathlib import Path
 
 from keytrail.correlation_hunt import Span
-from keytrail.errors import UsageError
+from keytrail.errors import RecordError, UsageError
 from keytrail.files import fingerprint
 from keytrail.hunt import AnyHit, Hunt, Window
 from keytrail.logfiles import STDIN, Files, Found, find_files
@@ -119,6 +119,10 @@ class SinceLast:
             reads.pop(path, None)  # it is tried again the next time
         self._remember(reads, day)
 
+    def lose(self, error: RecordError) -> None:
+        """Take note of a file that changed while it was hunted in: it is tried again the next time."""
+        self._reader.lose(error)
+
     def summary(self) -> Summary:
         """Return what was new, and what came of it."""
         reader = self._reader
@@ -150,9 +154,9 @@ class SinceLast:
             else:
                 found.append(Stretch(start, end))
         newest = self.state.newest
-        if found and newest is not None and newest < found[-1].end:
-            # A silence may have begun with the last event of all.
-            found[-1].start = min(found[-1].start, newest - reach)
+        if found and (newest is None or newest < found[-1].end):
+            # A silence may have begun with the last event of all, and in the first run with any.
+            found[-1].start = min(found[-1].start, found[0].start if newest is None else newest - reach)
             while len(found) > 1 and found[-2].end + 1 >= found[-1].start:
                 latest = found.pop()
                 found[-1] = Stretch(min(found[-1].start, latest.start), latest.end)

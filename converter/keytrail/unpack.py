@@ -7,6 +7,8 @@ import zlib
 from collections.abc import Generator, Iterator
 
 from keytrail.errors import RecordError
+from keytrail.jsontext import Piece
+from keytrail.seams import Lines, unsplit
 
 CHUNK = 1 << 20
 GZIP_MAGIC = b"\x1f\x8b"
@@ -33,24 +35,18 @@ class Unpacked:
         self.taken = 0
         self._given = 0
 
-    def lines(self) -> Iterator[bytes]:
-        """The lines without their line feeds. A line over the limit is a problem and ends them."""
-        parts: list[bytes] = []
-        size = 0
-        for chunk in self._chunks():
-            # Parts are joined once a line is complete: CloudTrail's own files are one line of many megabytes.
-            head, feed, rest = chunk.partition(b"\n")
-            parts.append(head)
-            size += len(head)
-            if size > self.limit:
+    def pieces(self) -> Iterator[Piece]:
+        """The lines without their line feeds, cut where several documents stand in one: see :mod:`keytrail.seams`.
+
+        A piece over the limit is a problem and ends them.
+        """
+        lines = Lines()
+        for chunk in unsplit(self._chunks()):
+            yield from lines.take(chunk)
+            if lines.waiting > self.limit:
                 self.stop_too_long()
                 return
-            if feed:
-                yield b"".join(parts)
-                *whole, last = rest.split(b"\n")
-                yield from whole
-                parts, size = [last], len(last)
-        yield b"".join(parts)
+        yield lines.end()
 
     def _chunks(self) -> Iterator[bytes]:
         """The unpacked bytes, without a byte order mark."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -45,6 +46,7 @@ def named_errors(command: Command) -> Command:
     @wraps(command)
     def run(*args: Any, **kwargs: Any) -> Any:
         try:
+            _mend_streams()
             with _ended_in_order():
                 return command(*args, **kwargs)
         except KeytrailError as error:
@@ -64,6 +66,20 @@ def named_errors(command: Command) -> Command:
             sys.exit(BAD_INPUT)
 
     return run  # type: ignore[return-value]
+
+
+def _mend_streams() -> None:
+    """See to it that standard error is there, and that standard output takes every letter, whatever its encoding.
+
+    Raises :class:`UsageError` where standard output is closed: what is printed would be lost.
+    """
+    if sys.stderr is None:
+        # Else the next file that is opened would take its number, and what is written to it.
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - open to the end
+    if sys.stdout is None:
+        raise UsageError("standard output is closed", hint="lead it somewhere: > /dev/null where nobody is to read it")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 @contextmanager

@@ -29,8 +29,8 @@ from keytrail.commands._narrowing import FILTERS, SITE, Narrowing, narrow_pack
 from keytrail.commands._outputs import STYLES, Output, Quiet
 from keytrail.correlation import Group
 from keytrail.correlation_hunt import known_groups
-from keytrail.errors import StateError, UsageError
-from keytrail.hunt import AnyHit, Hunt, Window, instant, worst
+from keytrail.errors import RecordError, StateError, UsageError
+from keytrail.hunt import AnyHit, Hit, Hunt, Window, instant, worst
 from keytrail.pack import LEVELS, Pack, needs_profile
 from keytrail.progress import Course, Work, to_a_terminal, watched
 from keytrail.records import Reader
@@ -51,11 +51,15 @@ LAST = "last"
 
 @dataclass
 class Run:
-    """A hunt that is ready to run: its hits, the work to watch, its summary in the end, and what to save then."""
+    """A hunt that is ready to run: its hits, the work to watch, its summary in the end, and what to save then.
+
+    ``lose`` is told of a file that is another by the time when its hits are read.
+    """
 
     hits: Iterator[AnyHit]
     work: Work
     summary: Callable[[], Summary]
+    lose: Callable[[RecordError], None]
     save: Callable[[], None] | None = None
 
 
@@ -178,7 +182,7 @@ def _prepare(pack: Pack, narrowing: Narrowing) -> Hunt:
 
 def _whole(pack: Pack, narrowing: Narrowing, paths: tuple[str, ...], window: Window, jobs: int) -> Run:
     hunt, reader = _prepare(pack, narrowing), Reader(paths)
-    return Run(hunt.run(reader, window, jobs=jobs), Course(reader), lambda: Summary.of(hunt, reader))
+    return Run(hunt.run(reader, window, jobs=jobs), Course(reader), lambda: Summary.of(hunt, reader), reader.lose)
 
 
 def _in_index(pack: Pack, narrowing: Narrowing, url: str, index: str, window: Window, stack: ExitStack) -> Run:
@@ -189,7 +193,7 @@ def _in_index(pack: Pack, narrowing: Narrowing, url: str, index: str, window: Wi
     hunt = IndexHunt.prepare(cluster, index, pack.rules, _known(pack, narrowing))
     # However the hunt ends, the point in time is closed before the connection is.
     hits = stack.enter_context(closing(hunt.run(window)))
-    return Run(hits, hunt, hunt.summary)
+    return Run(hits, hunt, hunt.summary, _raised)
 
 
 def _since_last(pack: Pack, narrowing: Narrowing, paths: tuple[str, ...], state: Path, quiet: bool, jobs: int) -> Run:
@@ -203,12 +207,17 @@ def _since_last(pack: Pack, narrowing: Narrowing, paths: tuple[str, ...], state:
         now=time.time_ns() // 1_000_000,
         jobs=jobs,
     )
-    return Run(found.run(), found, found.summary, lambda: found.state.save(state))
+    return Run(found.run(), found, found.summary, found.lose, lambda: found.state.save(state))
+
+
+def _raised(error: RecordError) -> None:
+    raise error
 
 
 def _tell(run: Run, output: Output, findings: Findings | None, *, progress: bool) -> set[str]:
     """Give every hit to those who take them; return the levels that there were."""
     levels: set[str] = set()
+    lost: set[str] = set()
     count = 0
     with ExitStack() as stack:
         if progress and to_a_terminal(streaming=output.streaming):
@@ -217,9 +226,15 @@ def _tell(run: Run, output: Output, findings: Findings | None, *, progress: bool
             for hit in run.hits:
                 count += 1
                 levels.add(hit.rule.level)
-                if findings is not None:
-                    findings.take(hit)
-                output.take(hit)
+                if isinstance(hit, Hit) and hit.path in lost:
+                    continue
+                try:
+                    if findings is not None:
+                        findings.take(hit)
+                    output.take(hit)
+                except RecordError as error:
+                    lost.add(str(error.path))
+                    run.lose(error)
         except BrokenPipeError:
             _closed(run)
     return levels
