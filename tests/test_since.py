@@ -143,6 +143,12 @@ def test_a_silence_is_seen_after_a_long_pause_between_runs(tmp_path: Path) -> No
     assert stems(run(tmp_path, state)) == ["trail_digests_silent"]
 
 
+def test_a_silence_in_which_nothing_at_all_came_is_seen_by_the_first_run_too(tmp_path: Path) -> None:
+    write(tmp_path, "before", digest(0), digest(60))
+    write(tmp_path, "after", digest(900))
+    assert stems(run(tmp_path, fresh(tmp_path))) == [*["digest_file_sealed"] * 3, "trail_digests_silent"]
+
+
 def test_hours_that_were_read_before_are_no_silence_when_a_late_file_comes(tmp_path: Path) -> None:
     state = fresh(tmp_path)
     for hour in range(20):
@@ -422,6 +428,15 @@ def test_a_run_beside_another_is_refused(hunt: list[object], tmp_path: Path) -> 
     assert result.exit_code == 2
     assert "another hunt with this state is running" in result.stderr
     assert keytrail(*hunt).exit_code == 0
+
+
+def test_a_state_that_has_two_names_has_one_lock(hunt: list[object], tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "state")
+    hunt[hunt.index(tmp_path / "state")] = tmp_path / "link"
+    with FileLock(f"{tmp_path / 'state'}.lock"):
+        assert "another hunt with this state is running" in keytrail(*hunt).stderr
+    assert keytrail(*hunt).exit_code == 0
+    assert (tmp_path / "state").is_file()
 
 
 def test_a_broken_state_ends_the_command_before_anything_is_read(hunt: list[object], tmp_path: Path) -> None:

@@ -154,9 +154,9 @@ class SinceLast:
             else:
                 found.append(Stretch(start, end))
         newest = self.state.newest
-        if found and newest is not None and newest < found[-1].end:
-            # A silence may have begun with the last event of all.
-            found[-1].start = min(found[-1].start, newest - reach)
+        if found and (newest is None or newest < found[-1].end):
+            # A silence may have begun with the last event of all, and in the first run with any.
+            found[-1].start = min(found[-1].start, found[0].start if newest is None else newest - reach)
             while len(found) > 1 and found[-2].end + 1 >= found[-1].start:
                 latest = found.pop()
                 found[-1] = Stretch(min(found[-1].start, latest.start), latest.end)

@@ -156,7 +156,8 @@ def locked(path: Path) -> Iterator[None]:
 
     Raises :class:`StateError` where another run has it.
     """
-    lock = FileLock(f"{path}.lock", timeout=0)
+    # Of a state that has several names through links, there is one lock.
+    lock = FileLock(f"{os.path.realpath(path)}.lock", timeout=0)
     try:
         lock.acquire()
     except Timeout as error:
