@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import tempfile
 import tracemalloc
 from itertools import chain, pairwise
 from operator import attrgetter
-from typing import Any
+from typing import IO, Any
 
 import pytest
 from hypothesis import given, settings
@@ -244,6 +245,26 @@ def test_marks_are_sorted_whether_they_fit_or_not() -> None:
         few.add([mark])
         many.add([mark])
     assert list(few.sorted()) == list(many.sorted()) == sorted(marks)
+
+
+def test_marks_wait_in_few_files_however_many_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[IO[str]] = []
+    make = tempfile.TemporaryFile
+
+    def note(*arguments: Any, **words: Any) -> IO[str]:
+        opened.append(make(*arguments, **words))
+        return opened[-1]
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", note)
+    sorter = Sorter(at_once=2)
+    most = 0
+    for number in range(3000):
+        sorter.add([Mark(("g",), -number, 0, f"={number}", ())])
+        most = max(most, sum(not file.closed for file in opened))
+    assert len(opened) > 1500
+    assert most <= 3 * 16
+    assert [mark.time for mark in sorter.sorted()] == list(range(-2999, 1))
+    assert all(file.closed for file in opened)
 
 
 @pytest.mark.parametrize("condition", [{"gte": 30}, {"lt": 5}])

@@ -430,6 +430,16 @@ def test_a_run_beside_another_is_refused(hunt: list[object], tmp_path: Path) -> 
     assert keytrail(*hunt).exit_code == 0
 
 
+def test_a_state_among_the_logs_is_not_named_like_one(hunt: list[object], logs: Path, tmp_path: Path) -> None:
+    place = hunt.index(tmp_path / "state")
+    hunt[place] = logs / "state.json"
+    result = keytrail(*hunt)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "would be read as one" in result.stderr
+    hunt[place] = logs / "state"
+    assert [keytrail(*hunt).exit_code for _ in range(3)] == [0, 0, 0]
+
+
 def test_a_state_that_has_two_names_has_one_lock(hunt: list[object], tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "state")
     hunt[hunt.index(tmp_path / "state")] = tmp_path / "link"

@@ -11,7 +11,7 @@ import json
 import tempfile
 from bisect import bisect_right
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from itertools import groupby, product, takewhile
 from operator import attrgetter
@@ -23,6 +23,7 @@ from keytrail.schemas import Schema
 from keytrail.times import milliseconds
 
 AT_ONCE = 200_000  # marks in memory, about 100 MB
+FILES = 16  # of one size, then they become one: a process may not have many open
 
 
 class Mark(NamedTuple):
@@ -107,25 +108,39 @@ class Sorter:
     def __init__(self, at_once: int = AT_ONCE) -> None:
         self._at_once = at_once
         self._held: list[Mark] = []
-        self._files: list[IO[str]] = []
+        self._levels: list[list[IO[str]]] = []  # of files, those of each level made of FILES of the one before
 
     def add(self, marks: Iterable[Mark]) -> None:
         """Take marks."""
         self._held.extend(marks)
         if len(self._held) >= self._at_once:
-            file = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - closed when all are read
-            file.writelines(json.dumps(mark) + "\n" for mark in sorted(self._held))
-            self._files.append(file)
+            self._write(sorted(self._held), 0)
             self._held = []
+
+    def _write(self, marks: Iterable[Mark], level: int) -> None:
+        file = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - closed when all are read
+        file.writelines(json.dumps(mark) + "\n" for mark in marks)
+        if level == len(self._levels):
+            self._levels.append([])
+        files = self._levels[level]
+        files.append(file)
+        if len(files) == FILES:
+            self._levels[level] = []
+            self._write(_merged(files), level + 1)
 
     def sorted(self) -> Iterator[Mark]:
         """Yield the marks that were taken, by group and time. They can be had once."""
         self._held.sort()
-        with ExitStack() as stack:
-            for file in self._files:
-                stack.enter_context(file)
-                file.seek(0)
-            yield from heapq.merge(self._held, *map(_read, self._files))
+        yield from heapq.merge(self._held, _merged([file for files in self._levels for file in files]))
+
+
+def _merged(files: Sequence[IO[str]]) -> Iterator[Mark]:
+    """The marks in sorted files, which are closed when all are read."""
+    with ExitStack() as stack:
+        for file in files:
+            stack.enter_context(file)
+            file.seek(0)
+        yield from heapq.merge(*map(_read, files))
 
 
 def _read(file: IO[str]) -> Iterator[Mark]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from keytrail import alerts, correlation_engine
 from keytrail.correlation import Episode, Group, Searched
-from keytrail.correlation_engine import Event, Mark, Marker, Sorter
+from keytrail.correlation_engine import AT_ONCE, Event, Mark, Marker, Sorter
 from keytrail.pack import Rule
 from keytrail.profile import Profile
 from keytrail.schemas import Schema
@@ -50,6 +50,10 @@ class Collector:
         self.known = known
         self._markers = {name: Marker(rule.correlation, name, schema) for name in rule.correlation.rules}
         self._sorter = Sorter()
+
+    def share(self, collectors: int) -> None:
+        """Hold no more than what is this one's share of the memory for marks. To be said before any are taken."""
+        self._sorter = Sorter(max(AT_ONCE // collectors, 1))
 
     @property
     def members(self) -> frozenset[str]:

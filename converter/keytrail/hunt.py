@@ -184,6 +184,8 @@ class Hunt:
         for rule in listed:
             if rule.kind == "correlation":
                 hunt._correlate(rule, (known or {}).get(rule.id, frozenset()))
+        for collector in hunt.collectors:
+            collector.share(len(hunt.collectors))
         return hunt
 
     def _compiled(self, rule: Rule) -> Ready | None:

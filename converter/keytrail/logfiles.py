@@ -107,8 +107,7 @@ def _search(folder: Path, found: Found, seen: set[int]) -> None:
         real = os.path.realpath(top)
         folders[:] = [] if real in entered else sorted(folders)
         for name in sorted(names) if real not in entered else ():
-            # "._name" files are what macOS leaves on foreign disks beside the real ones.
-            if name.lower().endswith(_SUFFIXES) and not name.startswith("._"):
+            if named_log(name):
                 _add_file(Path(top, name), found, seen, only_regular=True)
                 wanted += 1
             else:
@@ -146,6 +145,12 @@ def _add(path: Path, identity: int, found: Found, seen: set[int]) -> bool:
     seen.add(identity)
     found.files.append(path)
     return True
+
+
+def named_log(name: str) -> bool:
+    """Tell whether a file is a log file by its name."""
+    # "._name" files are what macOS leaves on foreign disks beside the real ones.
+    return name.lower().endswith(_SUFFIXES) and not name.startswith("._")
 
 
 def named_ndjson(path: str) -> bool:

@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 from keytrail.correlation import Group
 from keytrail.errors import StateError
 from keytrail.files import write_text
+from keytrail.logfiles import named_log
 from keytrail.times import DAY
 
 VERSION = 1
@@ -103,6 +104,9 @@ def load_state(path: Path, paths: Sequence[str]) -> State:
     wanted = tuple(sorted({os.path.abspath(one) for one in paths}))
     if path.exists() and not path.is_file():
         raise StateError("the state is no file", path=path, hint="name a file")
+    if named_log(path.name) and any(path.absolute().is_relative_to(one) for one in wanted):
+        hint = "name it without .json, or keep it elsewhere"
+        raise StateError("the state lies among the logs and would be read as one", path=path, hint=hint)
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
