@@ -87,6 +87,10 @@ class Node:
             return "passes" if self.holds else "excluded"
         return "holds" if self.holds else "fails"
 
+    def text_without(self, prefix: str) -> str:
+        """Return ``text`` with a filter's own names, without the ``prefix`` that tells them from the rule's."""
+        return self.text.replace(prefix, "")
+
     def walk(self) -> Iterator[Node]:
         """Yield this part and all below it, from left to right."""
         yield self

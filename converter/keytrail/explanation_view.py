@@ -36,7 +36,7 @@ def show(found: Explanation | CorrelationExplanation, out: Console, heading: str
     out.print(f"[bold]{safe(found.rule.title)}[/] {answer}", soft_wrap=True)
     rule = found.tree.children[0] if found.tree.kind == "filtered" else found.tree
     for one in found.excluded_by if rule.holds else ():
-        said = f"excluded by the filter {one.title} ({one.owner}, until {one.expires.isoformat()}): {one.reason}"
+        said = f"excluded by the filter {one}: {one.reason}"
         out.print(f"[yellow]{safe(said)}[/]", soft_wrap=True)
     View(out).print(found.tree)
 
@@ -77,11 +77,10 @@ class View:
 
 
 def _named(node: Node, prefix: str) -> str:
-    text = node.text.replace(prefix, "") if prefix else node.text
+    text = node.text_without(prefix)
     if node.exclusion is not None:
-        one = node.exclusion
         what = "passes the filter" if node.holds else "excluded by the filter"
-        return f"{what} {one.title} ({one.owner}, until {one.expires.isoformat()})"
+        return f"{what} {node.exclusion}"
     if node.kind == "filtered":
         count = len(node.children) - 1
         return f"the rule and {count} filter{'s' if count > 1 else ''}"

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from keytrail.cluster import named_errors
 from keytrail.errors import ClusterError, UsageError
-from keytrail.mapping import fits, flat_settings
+from keytrail.mapping import CLOSED, fits, flat_settings, is_closed
 
 if TYPE_CHECKING:
     from keytrail.cluster import Cluster
 
 Body = Mapping[str, Any]
-OPEN_OR_NOT = ("open", "closed")
 
 
 def closed(cluster: Cluster, pattern: str) -> list[UsageError]:
@@ -22,11 +21,10 @@ def closed(cluster: Cluster, pattern: str) -> list[UsageError]:
     Errors: those of the cluster.
     """
     with named_errors(f"read the settings of {pattern}"):
-        setting = "index.verified_before_close"
         found = cluster.client.indices.get_settings(
-            index=pattern, name=setting, flat_settings=True, expand_wildcards=list(OPEN_OR_NOT)
+            index=pattern, name=CLOSED, flat_settings=True, expand_wildcards=["open", "closed"]
         )
-        names = [name for name, one in found.body.items() if str(one["settings"].get(setting)).lower() == "true"]
+        names = [name for name, one in found.body.items() if is_closed(one["settings"])]
     hint = "POST {0}/_open opens it, and ,-{0} behind the pattern leaves it out"
     return [
         UsageError(f"the index {name} is closed: it is not searched", hint=hint.format(name)) for name in sorted(names)

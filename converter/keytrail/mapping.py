@@ -23,6 +23,7 @@ SAME = {"wildcard": "keyword", "match_only_text": "text", "date_nanos": "date"}
 KNOWN = NUMBERS | {"keyword", "text", "flattened", "ip", "boolean", "date"}
 SCRIPTED = NUMBERS | {"keyword", "boolean", "ip"}  # whose values a script reads from the columns (doc_values)
 LOGSDB_IGNORE_ABOVE = 8191  # the default of an index in logsdb mode; any other index has none
+CLOSED = "index.verified_before_close"  # the setting that an index has while it is closed
 
 Problem = tuple[str, str]
 
@@ -139,6 +140,11 @@ class IndexMapping:
     def _inherited(self, name: str) -> str:
         """What happens to a new field at ``name``: the nearest object above says so."""
         return next((self._objects[parent] for parent in (*_parents(name), "") if parent in self._objects), "true")
+
+
+def is_closed(settings: Mapping[str, Any]) -> bool:
+    """Tell whether an index with these flat settings is closed, so that no search looks into it."""
+    return str(settings.get(CLOSED)).lower() == "true"
 
 
 def flat_settings(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

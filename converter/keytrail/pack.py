@@ -39,6 +39,9 @@ class Applied:
     expires: date
     prefix: str
 
+    def __str__(self) -> str:
+        return f"{self.title} ({self.owner}, until {self.expires.isoformat()})"
+
     def as_dict(self) -> dict[str, str]:
         """Return what is said of the exclusion, as JSON has it."""
         said = {"filter": self.stem, "title": self.title, "owner": self.owner, "reason": self.reason}

@@ -82,6 +82,7 @@ class Quick:
         :class:`scan.NotPlain` where a member that is asked about is beyond the reader's limits.
         """
         view, shape, outlines = self._view, self._view.shape, scanned.outlines
+        # Keys with the JSON of members are long, and made once; the short ones are rather made again than kept.
         keys = list(shape.keys(outlines)) if shape.members else None
         verdicts: list[Verdict | None] = list(map(view.verdicts.get, keys or shape.keys(outlines)))
         firsts: dict[scan.Kind, int] = {}

@@ -61,11 +61,10 @@ def parts(root: Node) -> Part:
 def _named(node: Node, prefix: str) -> tuple[str, str]:
     """What a part with others below it is, in words and as the rule has it; a filter's own names without ``prefix``."""
     if node.exclusion is not None:
-        one = node.exclusion
-        return "the filter", f"{one.title} ({one.owner}, until {one.expires.isoformat()})"
+        return "the filter", str(node.exclusion)
     if node.kind in _JOINS:
         return _JOINS[node.kind], ""
-    text = node.text.replace(prefix, "") if prefix else node.text
+    text = node.text_without(prefix)
     return "", text if len(text) <= 200 else f"{text[:200]}…"
 
 

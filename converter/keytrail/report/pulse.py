@@ -7,6 +7,7 @@ many, on disk.
 from __future__ import annotations
 
 import heapq
+from bisect import insort
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -20,19 +21,13 @@ from keytrail.times import iso
 
 LOG, DIGEST, VALIDATED, FAILED = range(4)
 # The rules by which a trail is followed, and what each shows.
-TRAIL_RULES: Mapping[str, int] = {
-    "68a47fd6-f9fd-4601-8f6f-5189dbe2d6ce": LOG,
-    "5767dd67-5375-458e-bedb-4d3a6556f7a8": DIGEST,
-    "41763e1c-b895-46ff-ac34-7a1d1684f13a": VALIDATED,
-    "2b3cc46c-cf0c-4277-a6c3-a7f5be3206fd": FAILED,
+TRAIL_NAMES: Mapping[str, str] = {
+    "68a47fd6-f9fd-4601-8f6f-5189dbe2d6ce": "log_file_sealed",
+    "5767dd67-5375-458e-bedb-4d3a6556f7a8": "digest_file_sealed",
+    "41763e1c-b895-46ff-ac34-7a1d1684f13a": "trail_encryption_validated",
+    "2b3cc46c-cf0c-4277-a6c3-a7f5be3206fd": "delivery_cannot_use_key",
 }
-TRAIL_NAMES = dict(
-    zip(
-        TRAIL_RULES,
-        ("log_file_sealed", "digest_file_sealed", "trail_encryption_validated", "delivery_cannot_use_key"),
-        strict=True,
-    )
-)
+TRAIL_RULES = dict(zip(TRAIL_NAMES, (LOG, DIGEST, VALIDATED, FAILED), strict=True))
 # The rules whose hits are Decrypt calls that somebody pays for. One call can be a hit of several; each is one of these
 # two, or both, so that the others add nothing to them.
 EVERY_READ: Mapping[str, str] = {
@@ -74,7 +69,8 @@ class Gaps:
             gap = moment - self.last
             # By the second up to two hours, then by the minute: a bound on how many lengths there are.
             self._lengths[gap // 1000 * 1000 if gap < 2 * HOUR else min(gap // 60_000, 10**6) * 60_000] += 1
-            self.longest = sorted([*self.longest, (gap, self.last)], key=lambda one: (-one[0], one[1]))[:MOST_GAPS]
+            insort(self.longest, (gap, self.last), key=lambda one: -one[0])
+            del self.longest[MOST_GAPS:]
         self.last = moment
 
     @property
@@ -194,7 +190,7 @@ class PulseTaker:
 
     def pulses(self) -> Pulses:
         """Return what was seen. It can be had once."""
-        found, silent = Pulses(timeless=self._timeless), set(self._trails)
+        found = Pulses(timeless=self._timeless)
         readers: list[tuple[int, int, Reader]] = []
         for group, marks in groupby(self._sorter.sorted(), key=lambda mark: mark.group):
             if group[0] == "reader":
@@ -202,9 +198,8 @@ class PulseTaker:
             elif len(found.trails) >= MOST_TRAILS and group[1] not in self._trails:
                 found.other_trails += 1
             else:
-                silent.discard(group[1])
                 found.trails.append(_trail(group[1], marks))
-        found.trails += map(TrailPulse, silent)
+        found.trails += map(TrailPulse, self._trails.difference(one.trail for one in found.trails))
         found.trails.sort(key=lambda one: (not one.silent, -one.logs.count, one.trail))
         found.readers = [one for *_, one in sorted(readers, key=lambda kept: (-kept[0], kept[2].name))]
         return found

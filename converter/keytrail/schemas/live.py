@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keytrail.errors import KeytrailError, SchemaError, UnmappedField, UsageError
-from keytrail.mapping import FieldType, IndexMapping, Problem, flat_settings
+from keytrail.mapping import FieldType, IndexMapping, Problem, flat_settings, is_closed
 from keytrail.schemas import ecs, ecs_custom, keytrail, raw
 from keytrail.schemas.base import Schema
 
@@ -105,7 +105,7 @@ def read_cluster(cluster: Cluster, pattern: str) -> dict[str, Body]:
             name: {**mappings[name], "settings": settings[name]["settings"]} for name in sorted(mappings.body)
         }
     for name, body in bodies.items():
-        if str(body["settings"].get("index.verified_before_close")).lower() == "true":
+        if is_closed(body["settings"]):
             raise UsageError(f"the index {name} is closed: no query can search it", hint=f"POST {name}/_open opens it")
     return bodies
 
